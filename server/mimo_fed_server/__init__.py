@@ -1,0 +1,1 @@
+"""The coordination server: a Flower ServerApp, the registry and the enrolment authority."""
