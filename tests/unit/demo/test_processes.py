@@ -1,0 +1,102 @@
+"""Children end when they are told to, and a death is noticed and named."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mimo_fed.demo.processes import Child, Processes, free_ports, listening
+from mimo_fed.errors import TransportError
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_child_and_what_it_started_end_with_the_block(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True); time.sleep(60)\n"
+    )
+    log = tmp_path / "parent.log"
+    with Processes({}, tmp_path) as processes:
+        child = processes.start("parent", [sys.executable, "-c", code], log)
+        processes.wait_until(lambda: log.read_text().endswith("\n"), "the grandchild", timeout_s=10)
+        grandchild = int(log.read_text())
+        assert _alive(grandchild)
+    assert child.process.returncode is not None
+    end = time.monotonic() + 5
+    while _alive(grandchild) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not _alive(grandchild)
+
+
+def test_children_end_when_the_block_fails(tmp_path: Path) -> None:
+    processes = Processes({}, tmp_path)
+
+    def fail() -> None:
+        with processes:
+            started.append(processes.start("sleeper", SLEEPER, tmp_path / "log"))
+            raise ZeroDivisionError
+
+    started: list[Child] = []
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert started[0].process.returncode is not None
+
+
+def test_a_death_names_the_process_its_code_and_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; print('the disk is full'); sys.exit(3)"]
+    with Processes({}, tmp_path) as processes:
+        processes.start("registry", command, tmp_path / "registry.log")
+        with pytest.raises(TransportError) as caught:
+            processes.wait_until(lambda: False, "registry", timeout_s=10)
+    assert caught.value.message == "registry ended with code 3"
+    assert str(tmp_path / "registry.log") in caught.value.hint
+    assert "the disk is full" in caught.value.hint
+
+
+def test_only_a_finite_child_may_end_well(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "pass"]
+    with Processes({}, tmp_path) as processes:
+        processes.start("coordinator", command, tmp_path / "a.log", finite=True).process.wait()
+        processes.check()
+        processes.start("registry", command, tmp_path / "b.log").process.wait()
+        with pytest.raises(TransportError, match="registry ended with code 0"):
+            processes.check()
+
+
+def test_a_wait_that_is_too_long_says_for_what(tmp_path: Path) -> None:
+    with (
+        Processes({}, tmp_path) as processes,
+        pytest.raises(TransportError, match="the authority was not ready"),
+    ):
+        processes.wait_until(lambda: False, "the authority", timeout_s=0.01)
+
+
+def test_call_returns_the_output_and_passes_the_environment(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import os, sys; print(os.environ['COLOUR']); sys.exit(len(sys.argv) - 1)",
+    ]
+    with Processes({"COLOUR": "green"}, tmp_path) as processes:
+        assert processes.call("paint", command, tmp_path / "log") == "green\n"
+        with pytest.raises(TransportError, match="paint ended with code 1"):
+            processes.call("paint", [*command, "extra"], tmp_path / "log")
+
+
+def test_free_ports_are_distinct_and_free() -> None:
+    ports = free_ports(12)
+    assert len(set(ports)) == 12
+    assert not any(listening(port) for port in ports)
