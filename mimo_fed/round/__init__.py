@@ -1,1 +1,6 @@
+"""The two drivers of a round, without transport, disk or clock: one stage a line.
 
+`contribute.Contributor` answers for a device; `coordinate.Coordination` asks. What goes in: a `Device` that
+trains, a `Journal` and a `RoundStore` that keep, a `Fleet` that carries bytes. What comes out: the weighted
+mean of each rank shell. It does not know Flower, HTTP, torch or where anything is stored.
+"""

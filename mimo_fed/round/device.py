@@ -1,0 +1,125 @@
+"""What the device's driver needs of the device it runs on: a journal, and something that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimo_fed.adapter import AdapterSpec
+from mimo_fed.config import RoundConfig
+from mimo_fed.errors import PeerProtocolError
+
+
+class Journal(Protocol):
+    """Small durable records; a value put is there after a power cut."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value, or None."""
+        ...
+
+    def put(self, key: str, value: bytes) -> None:
+        """Store the value; durable when it returns."""
+        ...
+
+    def erase(self, key: str) -> None:
+        """Forget the value; nothing happens if there is none."""
+        ...
+
+    def keys(self, prefix: str) -> tuple[str, ...]:
+        """Return the keys that begin with the prefix, sorted."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedUpdate:
+    """What training gives.
+
+    Attributes:
+        delta: per module, float32, shape (out, rank): B after minus B before.
+        weight: integer in 1..weight_max, by the amount of text.
+        loss_before: nats per token on the device's validation text, with the adapter it started from.
+        loss_after: the same, with the delta added.
+    """
+
+    delta: Mapping[str, NDArray[np.float32]]
+    weight: int
+    loss_before: float
+    loss_after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What judging a release gives: nats per token on the device's validation text.
+
+    Attributes:
+        weight: as in `TrainedUpdate`.
+        loss_current: with the adapter that serves now.
+        loss_candidate: with the adapter to be judged.
+    """
+
+    weight: int
+    loss_current: float
+    loss_candidate: float
+
+
+class Device(Protocol):
+    """The device: its text, its model, and its way to releases."""
+
+    @property
+    def rank(self) -> int:
+        """Rank of this device's class."""
+        ...
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """Shape of the global adapter on this device's base."""
+        ...
+
+    def fetch_base(self, digest: str) -> bytes:
+        """Return the verified release with this digest; raise if the registry has signed no such release."""
+        ...
+
+    def train(self, base: bytes, config: RoundConfig, round_id: str) -> TrainedUpdate:
+        """Train from the adapter `base` on this device's text."""
+        ...
+
+    def evaluate(self, candidate: bytes, config: RoundConfig) -> Evaluation:
+        """Judge the adapter `candidate` on this device's text."""
+        ...
+
+    def installed(self, request: bytes) -> bytes:
+        """Look for a new release, try it, keep it or roll back; say which (JSON)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What the owner of the device allows, whatever the coordinator asks.
+
+    Attributes:
+        n_min_floor: fewest devices in a sum this device takes part in.
+        clip_norm_max: longest update that may leave, L2.
+        word_bits_min: coarsest word; fewer bits would drown the update.
+    """
+
+    n_min_floor: int = 16
+    clip_norm_max: float = 4.0
+    word_bits_min: int = 16
+
+    def check(self, config: RoundConfig) -> None:
+        """Raise PeerProtocolError if the round asks for more than this policy allows."""
+        if config.n_min < self.n_min_floor:
+            raise PeerProtocolError(
+                f"round would open a sum of {config.n_min} devices, policy asks for {self.n_min_floor}",
+                hint="the owner of this device may lower policy.n_min_floor in its settings",
+            )
+        if not 0 < config.privacy.clip_norm <= self.clip_norm_max:
+            raise PeerProtocolError(
+                f"round's clip norm is over this device's {self.clip_norm_max}: {config.privacy.clip_norm}"
+            )
+        if config.privacy.word_bits < self.word_bits_min:
+            raise PeerProtocolError(f"round's words are too short: {config.privacy.word_bits} bits")

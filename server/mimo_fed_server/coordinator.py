@@ -1,0 +1,256 @@
+"""The coordination server's main loop: train, publish, judge, promote, tell the devices; again.
+
+Each step is stored when it is done. A coordinator that is killed is started again by the supervisor and
+goes on with the step, and inside a round with the stage, that it had reached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimo_fed.adapter import AdapterSpec, GlobalAdapter
+from mimo_fed.aggregate import step
+from mimo_fed.config import RoundConfig
+from mimo_fed.errors import ConfigError, MimoFedError, RoundAborted
+from mimo_fed.events import EventLog
+from mimo_fed.round import envelope
+from mimo_fed.round.coordinate import Coordination, Outcome, Plan
+from mimo_fed.round.fleet import Fleet
+from mimo_fed.secagg import Anchors, SigningKey, verify_hello
+from mimo_fed_server.client import RegistryClient
+from mimo_fed_server.rounds import RoundsDatabase, StoredRound, write_durably
+from mimo_fed_server.settings import CoordinatorSettings
+
+MAX_ABORTED = 5
+NOTICE_S = 300.0
+
+Identify = Callable[[bytes, bytes], str]
+
+
+def run(make_fleet: Callable[[Identify], Fleet], settings: CoordinatorSettings) -> None:
+    """Run all rounds that are left.
+
+    Args:
+        make_fleet: given a check of hellos (nonce, answer -> device id), returns the devices.
+        settings: the coordinator's file.
+
+    Raises:
+        RoundAborted: a round was aborted `MAX_ABORTED` times.
+        RegistryError: the registry refuses, or stays away.
+    """
+    coordinator = CoordinatorProcess(make_fleet, settings)
+    try:
+        coordinator.run()
+    finally:
+        coordinator.close()
+
+
+class CoordinatorProcess:
+    """One life of the coordinator: its database, its key and the devices."""
+
+    def __init__(self, make_fleet: Callable[[Identify], Fleet], settings: CoordinatorSettings) -> None:
+        self._settings = settings
+        home = Path(settings.home)
+        self._rounds = RoundsDatabase(home)
+        self._events = EventLog(home / "events.jsonl")
+        self._key = SigningKey.from_bytes(bytes.fromhex(_read(settings.key_file).decode().strip()))
+        self._anchors = Anchors.from_json(_read(settings.anchors_file))
+        self._spec = AdapterSpec.from_json(_read(settings.spec_file))
+        self._registry = RegistryClient(
+            settings.registry_url, _read(settings.registry_token_file).decode().strip()
+        )
+        self._fleet = make_fleet(self._identify)
+
+    def run(self) -> None:
+        """Run cycle after cycle until as many as the settings ask for are done."""
+        while (cycle := self._rounds.cycles_done()) < self._settings.rounds:
+            self._cycle(cycle)
+        self._events.emit("done", rounds=self._settings.rounds)
+
+    def close(self) -> None:
+        """Let files and connections go."""
+        self._rounds.close()
+        self._registry.close()
+
+    def _cycle(self, cycle: int) -> None:
+        """One train round and what follows from it; finished steps are not done again."""
+        steps: tuple[tuple[str, Callable[[int, dict[str, Any]], Any]], ...] = (
+            ("train", self._train),
+            ("publish", self._publish),
+            ("judge", self._judge),
+            ("promote", self._promote),
+            ("notify", self._notify),
+        )
+        for name, act in steps:
+            done = self._rounds.steps(cycle)
+            if name not in done:
+                self._rounds.finish(cycle, name, act(cycle, done))
+
+    def _train(self, cycle: int, _: dict[str, Any]) -> dict[str, Any]:
+        current = self._registry.latest("dev")
+        if current is None:
+            raise ConfigError(
+                "channel dev holds no release", hint="publish release 0, the zero adapter, first"
+            )
+        outcome, record = self._round(cycle, self._settings.round, current.digest)
+        base = GlobalAdapter.from_safetensors(self._registry.download(current), self._spec)
+        adapter = step(base, outcome.means, self._settings.round.server_lr).to_safetensors()
+        digest = hashlib.sha256(adapter).hexdigest()
+        write_durably(self._rounds.home / f"{digest}.safetensors", adapter)
+        return {"digest": digest, "record": record}
+
+    def _publish(self, cycle: int, done: dict[str, Any]) -> dict[str, Any]:
+        train = done["train"]
+        path = self._rounds.home / f"{train['digest']}.safetensors"
+        record = train["record"]
+        info = self._registry.publish(
+            path.read_bytes(),
+            channel="dev",
+            base_fingerprint=self._spec.base_fingerprint,
+            basis_epoch=self._spec.config.basis_epoch,
+            spec_digest=self._spec.digest(),
+            round_id=record["round_id"],
+            quorum_digest=record["quorum_digest"],
+        )
+        record["release"] = info.number
+        self._registry.put_round(record["round_id"], record)
+        path.unlink()
+        self._events.emit(
+            "release.published", number=info.number, digest=info.digest, round_id=record["round_id"]
+        )
+        return {"number": info.number, "digest": info.digest}
+
+    def _judge(self, cycle: int, done: dict[str, Any]) -> dict[str, Any]:
+        """Let the devices compare the new release with what serves now; a thin answer is no approval."""
+        config = replace(self._settings.round, kind="evaluate")
+        try:
+            _, record = self._round(cycle, config, done["publish"]["digest"])
+        except RoundAborted as aborted:
+            return {"better": False, "reason": f"inconclusive: {aborted.message}"}
+        record["release"] = done["publish"]["number"]
+        self._registry.put_round(record["round_id"], record)
+        before, after = record["loss_before"], record["loss_after"]
+        return {"better": after < before, "reason": f"loss {before:.4f} -> {after:.4f} nats per token"}
+
+    def _promote(self, cycle: int, done: dict[str, Any]) -> dict[str, Any]:
+        number, judged = done["publish"]["number"], done["judge"]
+        if not judged["better"]:
+            self._events.emit("release.kept_back", number=number, reason=judged["reason"])
+            return {"promoted": False}
+        info = self._registry.promote(number, "stable")
+        self._events.emit("release.promoted", number=info.number, channel="stable", reason=judged["reason"])
+        return {"promoted": True}
+
+    def _notify(self, cycle: int, done: dict[str, Any]) -> dict[str, Any]:
+        """Tell the devices to look; what each did is an event, a silent one looks by itself later."""
+        request = json.dumps(
+            {"release": done["publish"]["number"], "last": cycle + 1 == self._settings.rounds}
+        )
+        devices = self._fleet.discover(deadline_at_s=time.time() + 10)
+        requests = {d: request.encode() for d in devices}
+        states: dict[str, str] = {}
+        asked = self._fleet.ask(
+            "installed", requests, deadline_at_s=time.time() + NOTICE_S, stop=lambda: False
+        )
+        for answer in asked:
+            try:
+                said = json.loads(envelope.unwrap(answer.payload))
+                state, release = str(said["state"]), int(said["release"])
+            except (MimoFedError, ValueError, KeyError, TypeError) as error:
+                state, release = f"failed: {str(error)[:200]}", -1
+            states[answer.device_id] = state
+            self._events.emit("device.installed", device=answer.device_id, state=state, release=release)
+        return states
+
+    def _round(self, cycle: int, config: RoundConfig, base_digest: str) -> tuple[Outcome, dict[str, Any]]:
+        """Run a round, or go on with the stored one; after an abort, the next."""
+        while True:
+            plan, started_at = self._rounds.open_round(cycle, config) or self._rounds.new_round(
+                cycle, config, base_digest, time.time()
+            )
+            plan = replace(plan, min_devices=self._settings.min_devices, patience_s=self._settings.patience_s)
+            try:
+                outcome = self._coordination(plan).run(plan)
+            except RoundAborted as aborted:
+                self._rounds.end_round(plan.round_id, "aborted")
+                self._events.emit("round.aborted", round_id=plan.round_id, message=aborted.message)
+                if self._rounds.num_aborted(cycle) >= MAX_ABORTED:
+                    raise
+                continue
+            record = self._record(plan, outcome, started_at)
+            self._keep_for_tests(plan, outcome)
+            self._rounds.end_round(plan.round_id, "done")
+            return outcome, record
+
+    def _coordination(self, plan: Plan) -> Coordination:
+        return Coordination(
+            self._fleet,
+            StoredRound(self._rounds, plan.round_id),
+            key=self._key,
+            anchors=self._anchors,
+            spec=self._spec,
+            now_s=time.time,
+            events=self._events,
+        )
+
+    def _record(self, plan: Plan, outcome: Outcome, started_at: float) -> dict[str, Any]:
+        """Write down what anybody may know of the round."""
+        result, (before, after) = outcome.result, outcome.losses
+        opened = [
+            {"name": n, "num_devices": s.num_devices, "opened": True, "reason": ""}
+            for n, s in result.sums.items()
+        ]
+        closed = [
+            {"name": n, "num_devices": 0, "opened": False, "reason": r} for n, r in result.closed.items()
+        ]
+        spool = StoredRound(self._rounds, plan.round_id)
+        record = {
+            "round_id": plan.round_id,
+            "kind": plan.config.kind,
+            "sequence": plan.sequence,
+            "cohort": [m.device_id for m in outcome.manifest.members],
+            "survivors": list(result.survivors),
+            "dropouts": list(outcome.dropouts),
+            "quorum_digest": result.quorum_digest,
+            "votes": outcome.votes,
+            "release": None,
+            "sums": opened + closed,
+            "loss_before": round(before, 5),
+            "loss_after": round(after, 5),
+            "clipped": round(outcome.statistics["clipped"]),
+            "improved": round(outcome.statistics["improved"]),
+            "bytes_up": sum(len(data) for data in spool.contributions()),
+            "seconds": round(time.time() - started_at, 2),
+            "started_at": round(started_at, 3),
+            "n_min": plan.config.n_min,
+            "test_only": plan.config.n_min < 16,
+        }
+        self._events.emit("round.opened", **record)
+        return record
+
+    def _keep_for_tests(self, plan: Plan, outcome: Outcome) -> None:
+        """Write the opened totals where a test asked for them; off unless the settings name a folder."""
+        if self._settings.test_plaintext:
+            folder = Path(self._settings.test_plaintext)
+            folder.mkdir(parents=True, exist_ok=True)
+            totals: dict[str, Any] = {name: s.total_D for name, s in outcome.result.sums.items()}
+            np.savez(folder / f"{plan.round_id}.opened.npz", **totals)
+
+    def _identify(self, nonce: bytes, payload: bytes) -> str:
+        certificate = verify_hello(envelope.unwrap(payload), nonce, self._anchors, int(time.time()))
+        return certificate.device_id
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read a file the settings name: {path} ({error.strerror})") from None

@@ -1,0 +1,178 @@
+"""A fleet in memory: real device drivers on simulated devices, and a way to lose them at any stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mimo_fed.adapter import AdapterSpec, GlobalAdapter, Module
+from mimo_fed.config import AdapterConfig, RoundConfig
+from mimo_fed.events import EventLog
+from mimo_fed.round import envelope
+from mimo_fed.round.contribute import Contributor, Tap
+from mimo_fed.round.coordinate import Record
+from mimo_fed.round.device import Evaluation, Policy, TrainedUpdate
+from mimo_fed.round.fleet import Answer
+from mimo_fed.secagg import Anchors, MemorySpool, SigningKey, issue_certificate, verify_hello
+
+NOW_S = 1_790_000_000.0
+RANKS = (4, 4, 8, 8, 16, 16, 16, 16)
+SPEC = AdapterSpec(
+    base_fingerprint="ab" * 32,
+    modules=(Module("model.layers.0.self_attn.q_proj", 24, 32), Module("model.layers.0.mlp.up_proj", 40, 32)),
+    config=AdapterConfig(),
+)
+
+
+class Stream:
+    """Reproducible entropy."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed, self._count = seed, 0
+
+    def __call__(self, size: int) -> bytes:
+        self._count += 1
+        return hashlib.shake_256(f"{self._seed}/{self._count}".encode()).digest(size)
+
+
+class MemoryJournal:
+    """A journal that forgets when the test ends."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        self.values[key] = value
+
+    def erase(self, key: str) -> None:
+        self.values.pop(key, None)
+
+    def keys(self, prefix: str) -> tuple[str, ...]:
+        return tuple(sorted(k for k in self.values if k.startswith(prefix)))
+
+
+@dataclass
+class SimulatedDevice:
+    """Random updates instead of training; everything else is the real driver."""
+
+    name: str
+    rank: int
+    weight: int = 2
+    spec: AdapterSpec = SPEC
+    trained: list[TrainedUpdate] = field(default_factory=list)
+
+    def fetch_base(self, digest: str) -> bytes:
+        base = GlobalAdapter.zero(self.spec).to_safetensors()
+        assert hashlib.sha256(base).hexdigest() == digest
+        return base
+
+    def train(self, base: bytes, config: RoundConfig, round_id: str) -> TrainedUpdate:
+        seed = int.from_bytes(hashlib.sha256(f"{self.name}/{round_id}".encode()).digest()[:8], "big")
+        rng = np.random.default_rng(seed)
+        delta = {
+            m.name: rng.normal(0, 0.01, (m.out, self.rank)).astype(np.float32) for m in self.spec.modules
+        }
+        update = TrainedUpdate(delta=delta, weight=self.weight, loss_before=3.0, loss_after=2.5)
+        self.trained.append(update)
+        return update
+
+    def evaluate(self, candidate: bytes, config: RoundConfig) -> Evaluation:
+        return Evaluation(weight=self.weight, loss_current=3.0, loss_candidate=2.75)
+
+    def installed(self, request: bytes) -> bytes:
+        return b"{}"
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+@dataclass
+class MemoryStore:
+    """A round's records that survive the coordinator; `kill_after` counts appends until it is killed."""
+
+    kept: list[Record] = field(default_factory=list)
+    spool: MemorySpool = field(default_factory=MemorySpool)
+    kill_after: int = -1
+
+    def append(self, record: Record) -> None:
+        self.kept.append(record)
+        self.kill_after -= 1
+        if self.kill_after == 0:
+            raise Killed
+
+    def records(self) -> tuple[Record, ...]:
+        return tuple(self.kept)
+
+    def contributions(self) -> tuple[bytes, ...]:
+        return tuple(self.spool.get(name) for name in self.spool.names())
+
+
+class MemoryFleet:
+    """Devices in this process.
+
+    Args:
+        folder: event logs go here.
+        ranks: one device for each.
+        lost: (stage, device id) -> True: the device does not answer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ranks: tuple[int, ...] = RANKS,
+        lost: Callable[[str, str], bool] = lambda stage, device: False,
+        policy: Policy = Policy(n_min_floor=3),
+        tap: Tap | None = None,
+    ) -> None:
+        entropy = Stream("fleet")
+        self.key, authority = SigningKey.generate(entropy), SigningKey.generate(entropy)
+        self.anchors = Anchors(self.key.public_key, authority.public_key, frozenset())
+        self.lost, self.devices, self.contributors = lost, {}, {}
+        self.asked: list[tuple[str, str]] = []
+        for i, rank in enumerate(ranks):
+            name, key = f"device-{i + 1}", SigningKey.generate(entropy)
+            certificate = issue_certificate(
+                authority,
+                device_id=name,
+                public_key=key.public_key,
+                serial=i + 1,
+                not_before_s=int(NOW_S) - 10,
+                not_after_s=int(NOW_S) + 86_400,
+            )
+            self.devices[name] = SimulatedDevice(name, rank, weight=1 + i % 3)
+            self.contributors[name] = Contributor(
+                self.devices[name],
+                MemoryJournal(),
+                key=key,
+                certificate=certificate,
+                anchors=lambda: self.anchors,
+                policy=policy,
+                entropy=Stream(name),
+                now_s=lambda: NOW_S,
+                events=EventLog(folder / f"{name}.jsonl"),
+                tap=tap,
+            )
+
+    def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
+        nonce, there = b"n" * 32, []
+        for name, contributor in self.contributors.items():
+            if not self.lost("hello", name):
+                answer = envelope.unwrap(contributor.handle("hello", nonce))
+                there.append(verify_hello(answer, nonce, self.anchors, int(NOW_S)).device_id)
+        return tuple(sorted(there))
+
+    def ask(
+        self, stage: str, requests: Mapping[str, bytes], *, deadline_at_s: float, stop: Callable[[], bool]
+    ) -> Iterator[Answer]:
+        for device_id, payload in requests.items():
+            self.asked.append((stage, device_id))
+            if not self.lost(stage, device_id):
+                yield Answer(device_id, self.contributors[device_id].handle(stage, payload))

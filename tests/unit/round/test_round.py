@@ -1,0 +1,205 @@
+"""Whole rounds in one process: the real drivers and the real encryption, on simulated devices."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimo_fed.adapter import GlobalAdapter, delta_to_shells
+from mimo_fed.config import PrivacyConfig, RoundConfig
+from mimo_fed.errors import PeerProtocolError, RoundAborted
+from mimo_fed.events import EventLog, read_events
+from mimo_fed.privacy import clip
+from mimo_fed.round import envelope
+from mimo_fed.round.coordinate import Coordination, Outcome, Plan
+from mimo_fed.round.device import Policy
+from mimo_fed.round.layout import Layout
+from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet, MemoryStore
+
+CONFIG = RoundConfig(n_min=3, privacy=PrivacyConfig(weight_max=4, clip_norm=0.5))
+BASE = hashlib.sha256(GlobalAdapter.zero(SPEC).to_safetensors()).hexdigest()
+PLAN = Plan(round_id="train-1-aa", sequence=1, config=CONFIG, base_digest=BASE, min_devices=3)
+
+
+def run(fleet: MemoryFleet, store: MemoryStore, plan: Plan, folder: Path) -> Outcome:
+    coordination = Coordination(
+        fleet,
+        store,
+        key=fleet.key,
+        anchors=fleet.anchors,
+        spec=SPEC,
+        now_s=lambda: NOW_S,
+        events=EventLog(folder / "coordinator.jsonl"),
+    )
+    return coordination.run(plan)
+
+
+def expected_means(fleet: MemoryFleet, devices: set[str]) -> dict[str, np.ndarray]:
+    """The weighted mean of what the devices trained, per shell, without any encryption."""
+    sums: dict[str, np.ndarray] = {}
+    weights: dict[str, int] = {}
+    for name, device in fleet.devices.items():
+        if name not in devices:
+            continue
+        update = device.trained[-1]
+        shells, _, _ = clip(delta_to_shells(SPEC, update.delta, device.rank), CONFIG.privacy.clip_norm)
+        for shell, vector in shells.items():
+            sums[shell] = sums.get(shell, 0.0) + update.weight * vector.astype(np.float64)
+            weights[shell] = weights.get(shell, 0) + update.weight
+    return {shell: total / weights[shell] for shell, total in sums.items()}
+
+
+def assert_means(outcome: Outcome, expected: dict[str, np.ndarray]) -> None:
+    assert set(outcome.means) == set(expected)
+    layout = Layout(
+        spec=SPEC, config=CONFIG, round_id=outcome.manifest.round_id, n_max=outcome.manifest.n_max
+    )
+    for shell in SPEC.shells:
+        weight = round(outcome.statistics[f"weight:{shell.name}"])
+        std = layout.vector(shell).tolerance(outcome.result.sums[shell.name].num_devices, 16) / weight
+        error = np.abs(outcome.means[shell.name] - expected[shell.name])
+        assert error.max() < 6 * std
+        assert np.abs(expected[shell.name]).max() > 6 * std
+
+
+def test_round_gives_the_weighted_mean_of_every_shell(tmp_path: Path) -> None:
+    fleet = MemoryFleet(tmp_path)
+    outcome = run(fleet, MemoryStore(), PLAN, tmp_path)
+    assert_means(outcome, expected_means(fleet, set(fleet.devices)))
+    assert {n: s.num_devices for n, s in outcome.result.sums.items()} == {
+        "r1-4": 8,
+        "r5-8": 6,
+        "r9-16": 4,
+        "statistics": 8,
+    }
+    assert outcome.losses == pytest.approx((3.0, 2.5), abs=0.02)
+    assert round(outcome.statistics["improved"]) == 8
+    assert outcome.dropouts == ()
+
+
+def test_two_of_eight_may_vanish_after_contributing(tmp_path: Path) -> None:
+    gone = {"device-2", "device-7"}
+    fleet = MemoryFleet(
+        tmp_path, lost=lambda stage, d: d in gone and stage not in {"hello", "prekey", "contribute"}
+    )
+    outcome = run(fleet, MemoryStore(), PLAN, tmp_path)
+    assert_means(outcome, expected_means(fleet, set(fleet.devices)))
+    assert outcome.dropouts == ()
+
+
+def test_one_more_is_an_abort_and_the_next_round_goes_through(tmp_path: Path) -> None:
+    gone = {"device-2", "device-5", "device-7"}
+    fleet = MemoryFleet(
+        tmp_path, lost=lambda stage, d: d in gone and stage not in {"hello", "prekey", "contribute"}
+    )
+    with pytest.raises(RoundAborted):
+        run(fleet, MemoryStore(), PLAN, tmp_path)
+    gone.clear()
+    outcome = run(fleet, MemoryStore(), replace(PLAN, round_id="train-2-aa", sequence=2), tmp_path)
+    assert_means(outcome, expected_means(fleet, set(fleet.devices)))
+
+
+def test_device_that_never_contributes_is_a_dropout(tmp_path: Path) -> None:
+    fleet = MemoryFleet(tmp_path, lost=lambda stage, d: d == "device-8" and stage == "contribute")
+    outcome = run(fleet, MemoryStore(), PLAN, tmp_path)
+    assert outcome.dropouts == ("device-8",)
+    assert_means(outcome, expected_means(fleet, set(fleet.devices) - {"device-8"}))
+
+
+def test_thin_shell_stays_closed_and_the_others_open(tmp_path: Path) -> None:
+    fleet = MemoryFleet(tmp_path, ranks=(4, 4, 8, 8, 8, 8, 16, 16))
+    outcome = run(fleet, MemoryStore(), PLAN, tmp_path)
+    assert set(outcome.means) == {"r1-4", "r5-8"}
+    assert set(outcome.result.closed) == {"r9-16"}
+
+
+def test_evaluate_round_opens_the_statistics_alone(tmp_path: Path) -> None:
+    fleet = MemoryFleet(tmp_path)
+    plan = replace(PLAN, round_id="evaluate-1-aa", config=replace(CONFIG, kind="evaluate"))
+    outcome = run(fleet, MemoryStore(), plan, tmp_path)
+    assert set(outcome.result.sums) == {"statistics"}
+    assert outcome.losses == pytest.approx((3.0, 2.75), abs=0.02)
+
+
+def test_killed_coordinator_goes_on_at_every_stage(tmp_path: Path) -> None:
+    whole = run(MemoryFleet(tmp_path), MemoryStore(), PLAN, tmp_path)
+    reached, kill_after = set(), 1
+    while True:
+        fleet, store = MemoryFleet(tmp_path), MemoryStore(kill_after=kill_after)
+        try:
+            run(fleet, store, PLAN, tmp_path)
+        except Killed:
+            reached.add(store.kept[-1].stage)
+        else:
+            break
+        outcome = run(fleet, store, PLAN, tmp_path)
+        assert outcome.result.quorum_digest
+        for name, mean in whole.means.items():
+            np.testing.assert_array_equal(outcome.means[name], mean)
+        assert all(len(device.trained) == 1 for device in fleet.devices.values())
+        kill_after += 5
+    assert {"manifest", "complaint", "vote", "opening"} <= reached
+
+
+def capture(fleet: MemoryFleet, folder: Path) -> bytes:
+    """The manifest of a round that device-1 has contributed to."""
+    store = MemoryStore()
+    run(fleet, store, PLAN, folder)
+    return store.kept[0].data
+
+
+def test_same_manifest_again_gives_the_stored_bytes(tmp_path: Path) -> None:
+    fleet = MemoryFleet(tmp_path)
+    manifest = capture(fleet, tmp_path)
+    first = fleet.contributors["device-1"].handle("contribute", manifest)
+    assert first == fleet.contributors["device-1"].handle("contribute", manifest)
+    assert len(fleet.devices["device-1"].trained) == 1
+
+
+def refusal(fleet: MemoryFleet, manifest: bytes) -> str:
+    with pytest.raises(PeerProtocolError) as caught:
+        envelope.unwrap(fleet.contributors["device-1"].handle("contribute", manifest))
+    return caught.value.message
+
+
+def manifest_of(fleet: MemoryFleet, plan: Plan, folder: Path) -> bytes:
+    store = MemoryStore(kill_after=1)
+    with pytest.raises(Killed):
+        run(fleet, store, plan, folder)
+    return store.kept[0].data
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p: replace(p, round_id="train-1-bb"), "not newer"),
+        (lambda p: replace(p, round_id="train-0-bb", sequence=0), "not newer"),
+    ],
+)
+def test_second_manifest_of_a_sequence_is_refused(
+    tmp_path: Path, change: Callable[[Plan], Plan], words: str
+) -> None:
+    fleet = MemoryFleet(tmp_path)
+    capture(fleet, tmp_path)
+    assert words in refusal(fleet, manifest_of(fleet, change(PLAN), tmp_path))
+    assert len(fleet.devices["device-1"].trained) == 1
+
+
+def test_policy_of_the_owner_wins(tmp_path: Path) -> None:
+    strict = MemoryFleet(tmp_path, policy=Policy(n_min_floor=4))
+    assert "4" in refusal(strict, manifest_of(strict, PLAN, tmp_path))
+    tight = MemoryFleet(tmp_path, policy=Policy(n_min_floor=3, clip_norm_max=0.25))
+    assert "clip" in refusal(tight, manifest_of(tight, PLAN, tmp_path))
+    assert not tight.devices["device-1"].trained
+
+
+def test_refusal_of_one_device_costs_the_others_nothing(tmp_path: Path) -> None:
+    fleet = MemoryFleet(tmp_path)
+    fleet.devices["device-3"].train = lambda *_: (_ for _ in ()).throw(PeerProtocolError("no"))  # type: ignore[method-assign]
+    outcome = run(fleet, MemoryStore(), PLAN, tmp_path)
+    assert outcome.dropouts == ("device-3",)
+    kinds = [e["kind"] for _, e in read_events(tmp_path / "coordinator.jsonl")]
+    assert "refusal" in kinds
