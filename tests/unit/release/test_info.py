@@ -1,0 +1,85 @@
+"""Release records: they survive the trip through strings, and nothing else passes for one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+
+from mimo_fed.errors import ReleaseError
+from mimo_fed.release import NO_PARENT, ReleaseInfo, adapter_path
+
+DIGEST = hashlib.sha256(b"adapter").hexdigest()
+FINGERPRINT = "0123456789abcdef" * 4
+
+
+def _info() -> ReleaseInfo:
+    return ReleaseInfo(
+        number=7,
+        channel="dev",
+        digest=DIGEST,
+        length=7,
+        base_fingerprint=FINGERPRINT,
+        basis_epoch=0,
+        spec_digest="5" * 64,
+        round_id="round-7",
+        parent=NO_PARENT,
+        quorum_digest="",
+        path=adapter_path("dev", FINGERPRINT, 7),
+    )
+
+
+def test_a_record_survives_strings_and_json() -> None:
+    info = _info()
+    assert all(isinstance(value, str) for value in info.to_custom().values())
+    assert ReleaseInfo.from_custom(info.to_custom()) == info
+    assert ReleaseInfo.from_json(info.to_json()) == info
+
+
+def test_another_channel_keeps_the_bytes_under_its_own_path() -> None:
+    moved = _info().on_channel("stable")
+    assert (moved.digest, moved.number) == (_info().digest, 7)
+    assert moved.path == "adapters/stable/0123456789ab/7/adapter.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("number", "-2"),
+        ("number", "7.0"),
+        ("number", "07"),
+        ("number", "-1"),
+        ("length", ""),
+        ("digest", "short"),
+        ("digest", DIGEST.upper()),
+        ("path", "adapters/stable/0123456789ab/7/adapter.safetensors"),
+        ("path", "../../etc/passwd"),
+        ("channel", "stable"),
+    ],
+)
+def test_a_wrong_value_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ReleaseError):
+        ReleaseInfo.from_custom({**_info().to_custom(), name: value})
+
+
+def test_a_number_where_a_string_must_be_is_refused() -> None:
+    with pytest.raises(ReleaseError, match="strings only"):
+        ReleaseInfo.from_custom({**_info().to_custom(), "number": 7})
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"nonsense", b"[" * 100_000, b'{"number": "1"}'])
+def test_what_is_not_a_record_is_refused(data: bytes) -> None:
+    with pytest.raises(ReleaseError):
+        ReleaseInfo.from_json(data)
+
+
+def test_an_extra_key_is_refused() -> None:
+    raw = json.loads(_info().to_json()) | {"extra": "1"}
+    with pytest.raises(ReleaseError, match="extra"):
+        ReleaseInfo.from_custom(raw)
+
+
+def test_records_are_equal_only_if_all_of_them_is() -> None:
+    assert replace(_info(), parent=6) != _info()
