@@ -67,7 +67,8 @@ def unflatten(flat: NDArray[F], dim: int, seed: bytes) -> NDArray[F]:
     Returns:
         The same kind of floats, shape (dim,).
     """
-    return (_rotate(flat) * _signs(flat.size, seed))[:dim]
+    update_D: NDArray[F] = (_rotate(flat) * _signs(flat.size, seed))[:dim]
+    return update_D
 
 
 def _signs(length: int, seed: bytes) -> NDArray[np.int8]:
@@ -79,10 +80,9 @@ def _signs(length: int, seed: bytes) -> NDArray[np.int8]:
 
 def _rotate(flat: NDArray[F]) -> NDArray[F]:
     """Orthonormal Walsh-Hadamard along axis 0 of (2048, L), as H32 x H64 (Kronecker); its own inverse."""
-    dtype = flat.dtype
     columns = flat.size // ROWS
-    inner = np.matmul(_hadamard(_INNER).astype(dtype), flat.reshape(_OUTER, _INNER, columns))
-    outer = np.matmul(_hadamard(_OUTER).astype(dtype), inner.reshape(_OUTER, _INNER * columns))
+    inner = np.matmul(_hadamard(_INNER).astype(flat.dtype), flat.reshape(_OUTER, _INNER, columns))
+    outer: NDArray[F] = np.matmul(_hadamard(_OUTER).astype(flat.dtype), inner.reshape(_OUTER, -1))
     return outer.reshape(-1)
 
 

@@ -1,7 +1,7 @@
 """Write a device's few numbers (weights, losses, bits) so that only their sums are read.
 
-Statistics are neither flattened nor under the clip norm: each has its own bound and its own fixed-point scale,
-and is written 64 times over, so that averaging the repeats takes the rounding of words down by eight.
+Statistics are neither flattened nor under the clip norm: each has its own bound and fixed-point scale, and is
+written 64 times over, so that averaging the repeats takes the rounding of words down by eight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REPEATS = 64
 """copies of each statistic in the sum"""
 
 STATISTICS_SLACK = 1.01
-"""wider than a vector's: all devices may well sit at their bound at once, and the words' rounding comes on top"""
+"""wider than a vector's: all devices may sit at their bound at once, and the words' rounding comes on top"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,136 @@
+"""The shape of the global adapter: which linears, which rank, cut into which shells.
+
+A shell is a range of columns of every B. A device of rank r fills the shells up to r and leaves the others
+alone, so that each shell is averaged over those who trained it.
+
+Shapes: R rank of the global adapter, D entries of one shell over all modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from mimo_fed.config import AdapterConfig, from_dict
+from mimo_fed.errors import ConfigError, SpecMismatch
+
+
+class Module(NamedTuple):
+    """One linear of the base that the adapter adds to."""
+
+    name: str
+    """dotted path in the base model"""
+    out: int
+    """rows of its weight"""
+    inp: int
+    """columns of its weight"""
+
+
+class Shell(NamedTuple):
+    """Columns low..high-1 of every B."""
+
+    name: str
+    """`r1-4` for low 0, high 4: columns as people count them"""
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSpec:
+    """The shape of the global adapter on one base.
+
+    Raises:
+        SpecMismatch: no modules, a module twice or of no size, or shells that do not ascend to the rank.
+    """
+
+    base_fingerprint: str
+    """digest of the base's weights and tokenizer, hexadecimal"""
+    modules: tuple[Module, ...]
+    """in the order of the base; also the order of a shell's entries"""
+    config: AdapterConfig
+    """rank, shells, seed of the basis, basis epoch"""
+
+    def __post_init__(self) -> None:
+        names = [module.name for module in self.modules]
+        if not names or len(set(names)) != len(names):
+            raise SpecMismatch(f"an adapter needs modules of distinct names: {len(names)} given")
+        for module in self.modules:
+            if module.out < 1 or module.inp < 1:
+                raise SpecMismatch(f"module has no size: {module.name} {module.out} x {module.inp}")
+        bounds = self.config.shells
+        if (
+            not bounds
+            or list(bounds) != sorted(set(bounds))
+            or bounds[0] < 1
+            or bounds[-1] != self.config.rank
+        ):
+            raise SpecMismatch(f"shells do not ascend to the rank {self.config.rank}: {bounds}")
+
+    @cached_property
+    def shells(self) -> tuple[Shell, ...]:
+        """All shells, innermost first."""
+        highs = self.config.shells
+        lows = (0, *highs[:-1])
+        return tuple(Shell(f"r{low + 1}-{high}", low, high) for low, high in zip(lows, highs, strict=True))
+
+    def shells_of(self, rank: int) -> tuple[Shell, ...]:
+        """Return the shells that a device of this rank fills.
+
+        Raises:
+            SpecMismatch: the rank is not the upper bound of a shell.
+        """
+        if rank not in self.config.shells:
+            raise SpecMismatch(f"rank is not one of {self.config.shells}: {rank}")
+        return tuple(shell for shell in self.shells if shell.high <= rank)
+
+    def shell(self, name: str) -> Shell:
+        """Find a shell by its name.
+
+        Raises:
+            SpecMismatch: there is none of that name.
+        """
+        for shell in self.shells:
+            if shell.name == name:
+                return shell
+        raise SpecMismatch(f"shell is not one of {[s.name for s in self.shells]}: {name!r}")
+
+    def dim(self, shell: Shell) -> int:
+        """Return D, the number of entries of a shell over all modules."""
+        return (shell.high - shell.low) * sum(module.out for module in self.modules)
+
+    def to_json(self) -> bytes:
+        """Canonical bytes: sorted keys, no spaces; a module is [name, out, inp]."""
+        raw = {
+            "base_fingerprint": self.base_fingerprint,
+            "modules": [list(module) for module in self.modules],
+            "config": asdict(self.config),
+        }
+        return json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> AdapterSpec:
+        """Read what `to_json` wrote.
+
+        Raises:
+            SpecMismatch: the bytes are not the canonical form of a spec.
+        """
+        try:
+            raw = json.loads(data)
+            spec = cls(
+                base_fingerprint=raw["base_fingerprint"],
+                modules=tuple(Module(name, out, inp) for name, out, inp in raw["modules"]),
+                config=from_dict(AdapterConfig, raw["config"]),
+            )
+            canonical = spec.to_json() == data
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            raise SpecMismatch(f"not the spec of an adapter: {error}") from None
+        if not canonical:
+            raise SpecMismatch(f"spec of an adapter is not in canonical form: {len(data)} bytes")
+        return spec
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes, hexadecimal."""
+        return hashlib.sha256(self.to_json()).hexdigest()
