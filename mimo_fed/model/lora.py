@@ -1,17 +1,17 @@
 # mypy: disable-error-code="no-untyped-call"
 """The two LoRA branches of a device, as PEFT adapters on one frozen base.
 
-y = W x + B_g V x + lambda * B_p A_p x. The global branch has the shared basis V as its A factor, which is never
-trained; the personal branch never leaves the device. Scaling is 1 whatever the rank (`lora_alpha = r`), so that
-devices of different rank compute the same function.
+y = W x + B_g V x + lambda * B_p A_p x. The global branch has the shared basis V as its A factor, which is
+never trained; the personal branch never leaves the device. Scaling is 1 whatever the rank (`lora_alpha = r`),
+so that devices of different rank compute the same function.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -49,9 +49,11 @@ class Branches:
         if missing := sorted(set(spec.modules) - set(base.modules(spec.config.targets))):
             raise SpecMismatch(f"the base has no such linear layer: {missing[0]}")
         self._spec = spec
-        peft_model: Any = get_peft_model(
-            _sharing(base.model), _lora_config(spec, spec.config.rank), adapter_name="global"
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            peft_model: Any = get_peft_model(
+                _sharing(base.model), _lora_config(spec, spec.config.rank), adapter_name="global"
+            )
         assert isinstance(peft_model, PeftModel)  # noqa: S101 - for the type checker
         self._peft = peft_model
         inner: Any = peft_model.base_model.model
@@ -93,8 +95,6 @@ class Branches:
             parameter.requires_grad_(False)
             parameter.grad = None
 
-    # -- global ------------------------------------------------------------------------------------------------
-
     def set_global(self, adapter: GlobalAdapter) -> None:
         """Copy an adapter's factors, checked before, into the global branch."""
         with torch.no_grad():
@@ -108,23 +108,12 @@ class Branches:
             for name in self._layers
         }
 
-    @contextmanager
-    def only_columns(self, rank: int) -> Iterator[None]:
-        """While open, gradients of the global B beyond column `rank` are zero, so AdamW leaves them alone."""
-        handles = []
-        if rank < self._spec.config.rank:
-            for name in self._layers:
-                weight = self._weight(name, "B", "global")
-                mask = torch.zeros(1, weight.shape[1], device=weight.device)
-                mask[:, :rank] = 1.0
-                handles.append(weight.register_hook(lambda gradient, mask=mask: gradient * mask))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    # -- personal ----------------------------------------------------------------------------------------------
+    def keep_columns(self, rank: int) -> None:
+        """Zero the gradients of the global B beyond column `rank`: AdamW without decay leaves those alone."""
+        for name in self._layers if rank < self._spec.config.rank else ():
+            gradient = self._weight(name, "B", "global").grad
+            if gradient is not None:
+                gradient[:, rank:] = 0
 
     def start_personal(self, rank: int, seed: int) -> None:
         """Create the personal branch: A random from `seed`, B zero, so that it changes nothing yet."""

@@ -1,0 +1,94 @@
+"""A release on trial: does it fit, does it compute, and is this device's own text as cheap as before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from mimo_fed.adapter import GlobalAdapter
+from mimo_fed.errors import AdapterError, InstallError
+from mimo_fed.model.lora import Branches
+from mimo_fed.model.loss import encode, measure
+
+PROMPTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "Ciao! Che tempo fa oggi a Roma?",
+    "1 2 3 4 5 6 7 8 9 10",
+    "def main():\n    return 0\n",
+    "今天天气很好。",
+)
+"""fixed prompts on which every logit must be finite"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReport:
+    """The verdict on a release."""
+
+    ok: bool
+    reason: str
+    """why not; empty if ok"""
+    loss_before: float
+    """nats per token on the device's held-out text under the installed adapter; 0 if not measured"""
+    loss_after: float
+    """the same under the release; 0 if not measured"""
+
+
+def check_factors(adapter: GlobalAdapter) -> GlobalAdapter:
+    """Return `adapter` if every value of it is finite.
+
+    Raises:
+        InstallError: a factor holds NaN or infinity.
+    """
+    for name, factor in adapter.factors.items():
+        if not np.isfinite(factor).all():
+            raise InstallError(f"the release holds values that are not finite, in {name}")
+    return adapter
+
+
+def try_adapter(
+    branches: Branches,
+    tokenizer: PreTrainedTokenizerBase,
+    installed: GlobalAdapter,
+    candidate: bytes,
+    texts: Sequence[str],
+    *,
+    loss_bound: float,
+) -> TrialReport:
+    """Run `candidate` in place of `installed`, then put `installed` back, whatever happens."""
+    report = TrialReport(ok=False, reason="", loss_before=0.0, loss_after=0.0)
+    try:
+        adapter = check_factors(GlobalAdapter.from_safetensors(candidate, installed.spec))
+    except (AdapterError, InstallError) as error:
+        return replace(report, reason=error.message)
+    branches.use("global")
+    if texts:
+        report = replace(report, loss_before=measure(branches.model, tokenizer, texts).per_token)
+    try:
+        branches.set_global(adapter)
+        if not _finite(branches, tokenizer):
+            return replace(report, reason="a logit is not finite on the fixed prompts")
+        if texts:
+            report = replace(report, loss_after=measure(branches.model, tokenizer, texts).per_token)
+    finally:
+        branches.set_global(installed)
+    limit = report.loss_before * (1 + loss_bound)
+    if not report.loss_after <= limit:
+        return replace(
+            report, reason=f"the loss on held-out text would be {report.loss_after:.3f}, above {limit:.3f}"
+        )
+    return replace(report, ok=True)
+
+
+def _finite(branches: Branches, tokenizer: PreTrainedTokenizerBase) -> bool:
+    model: Any = branches.model
+    with torch.inference_mode():
+        for prompt in PROMPTS:
+            ids = torch.tensor([encode(tokenizer, prompt)], device=model.device)
+            if not bool(torch.isfinite(model(input_ids=ids, use_cache=False).logits).all()):
+                return False
+    return True
