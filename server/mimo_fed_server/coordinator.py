@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,6 +72,7 @@ class CoordinatorProcess:
 
     def run(self) -> None:
         """Run cycle after cycle until as many as the settings ask for are done."""
+        self._events.emit("coordinator.started", pid=os.getpid(), cycle=self._rounds.cycles_done())
         while (cycle := self._rounds.cycles_done()) < self._settings.rounds:
             self._cycle(cycle)
         self._events.emit("done", rounds=self._settings.rounds)
