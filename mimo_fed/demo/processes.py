@@ -1,12 +1,14 @@
-"""The demo's child processes: started by name, watched, and always ended.
+"""The demo's child processes: started by name, watched, started again when killed, and always ended.
 
-Every child leads a process group of its own, so that what it starts itself ends with it. A child that ends
-before it was asked to is an error that names its log.
+Every child leads a process group of its own, so that what it starts itself ends with it. A child that was
+killed by a signal is started again, as a service manager would; one that keeps failing by itself is an error
+that names its log.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import signal
 import socket
@@ -14,39 +16,50 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from mimo_fed.errors import MimoFedError, TransportError
+from mimo_fed.events import EventLog
 
 LOG_TAIL_LINES = 12
 GRACE_S = 8.0
 POLL_S = 0.1
+MAX_RESTARTS = 5
+FAILING_S = 10.0
+"""a child that fails by itself twice within this time will not get better"""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Child:
-    """One process that was started."""
+    """One process that was started, through all its lives."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    command: tuple[str, ...]
     log: Path
     finite: bool
     """may end by itself with code 0 (the coordinator does, after its last round)"""
+    process: subprocess.Popen[bytes]
+    restarts: int = 0
+    failures: list[float] = field(default_factory=list)
 
 
 class Processes:
     """A set of children that lives as long as a `with` block.
 
+    `processes.json` in the directory names them all with their process ids; `events.jsonl` says which were
+    started again.
+
     Args:
         environment: variables added to this process's own for every child.
-        directory: working directory of every child.
+        directory: of the run.
     """
 
     def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
         self._environment = {**os.environ, **environment}
         self._directory = directory
+        self._events = EventLog(directory / "events.jsonl")
         self._children: dict[str, Child] = {}
         self._handler: object = None
 
@@ -67,18 +80,10 @@ class Processes:
     def start(self, name: str, command: Sequence[str], log: Path, *, finite: bool = False) -> Child:
         """Start `command`; its standard output and error go to `log`, after what is there."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                cwd=self._directory,
-                start_new_session=True,
-            )
-        child = Child(name=name, process=process, log=log, finite=finite)
+        process = self._launch(command, log)
+        child = Child(name=name, command=tuple(command), log=log, finite=finite, process=process)
         self._children[name] = child
+        self._write()
         return child
 
     def call(self, name: str, command: Sequence[str], log: Path, *, timeout_s: float = 300.0) -> str:
@@ -113,21 +118,21 @@ class Processes:
         return self._children[name].process.poll() is None
 
     def check(self) -> None:
-        """Raise if a child has ended that should not have.
+        """Start again what was killed.
 
         Raises:
-            TransportError: names the child, its exit code, its log and the log's last lines.
+            TransportError: a child keeps ending; names the child, its exit code, its log and the last lines.
         """
         for child in self._children.values():
             code = child.process.poll()
             if code is not None and not (child.finite and code == 0):
-                raise failed(child.name, code, child.log)
+                self._start_again(child, code)
 
     def wait_until(self, ready: Callable[[], bool], what: str, *, timeout_s: float) -> None:
-        """Wait for `ready`, and notice a child that dies meanwhile.
+        """Wait for `ready`, and notice a child that keeps failing meanwhile.
 
         Raises:
-            TransportError: a child died, or `timeout_s` passed.
+            TransportError: a child keeps failing, or `timeout_s` passed.
         """
         end = time.monotonic() + timeout_s
         while not ready():
@@ -149,6 +154,36 @@ class Processes:
         for child in children:  # grandchildren may outlive a child that ended in time
             _signal_group(child.process, signal.SIGKILL)
             child.process.wait()
+
+    def _start_again(self, child: Child, code: int) -> None:
+        now = time.monotonic()
+        if code >= 0:
+            child.failures = [at for at in child.failures if now - at < FAILING_S] + [now]
+        if len(child.failures) > 1 or child.restarts >= MAX_RESTARTS:
+            raise failed(child.name, code, child.log)
+        _signal_group(child.process, signal.SIGKILL)  # what it left behind may hold its ports
+        child.process = self._launch(child.command, child.log)
+        child.restarts += 1
+        self._write()
+        self._events.emit("process.restarted", process=child.name, code=code, restarts=child.restarts)
+
+    def _launch(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                cwd=self._directory,
+                start_new_session=True,
+            )
+
+    def _write(self) -> None:
+        table = {c.name: {"pid": c.process.pid, "restarts": c.restarts} for c in self._children.values()}
+        aside = self._directory / ".processes.json.new"
+        aside.write_text(json.dumps(table, indent=2) + "\n")
+        aside.replace(self._directory / "processes.json")
 
 
 def failed(name: str, code: int, log: Path) -> MimoFedError:

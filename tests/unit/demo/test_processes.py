@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from mimo_fed.demo.processes import Child, Processes, free_ports, listening
+from mimo_fed.demo.processes import MAX_RESTARTS, Child, Processes, free_ports, listening
 from mimo_fed.errors import TransportError
+from mimo_fed.events import read_events
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -63,6 +67,7 @@ def test_a_death_names_the_process_its_code_and_its_log(tmp_path: Path) -> None:
             processes.wait_until(lambda: False, "registry", timeout_s=10)
     assert caught.value.message == "registry ended with code 3"
     assert str(tmp_path / "registry.log") in caught.value.hint
+    assert (tmp_path / "registry.log").read_text() == "the disk is full\n" * 2  # it was given a second chance
     assert "the disk is full" in caught.value.hint
 
 
@@ -73,7 +78,30 @@ def test_only_a_finite_child_may_end_well(tmp_path: Path) -> None:
         processes.check()
         processes.start("registry", command, tmp_path / "b.log").process.wait()
         with pytest.raises(TransportError, match="registry ended with code 0"):
-            processes.check()
+            processes.wait_until(lambda: False, "registry", timeout_s=10)
+
+
+def test_a_killed_child_is_started_again_and_told(tmp_path: Path) -> None:
+    with Processes({}, tmp_path) as processes:
+        child = processes.start("phone-1", SLEEPER, tmp_path / "log")
+        first = child.process.pid
+        os.kill(first, signal.SIGKILL)
+        child.process.wait()
+        processes.check()
+        assert child.process.pid != first
+        table = json.loads((tmp_path / "processes.json").read_text())
+        assert table == {"phone-1": {"pid": child.process.pid, "restarts": 1}}
+    events = [event for _, event in read_events(tmp_path / "events.jsonl")]
+    assert [(e["process"], e["code"], e["restarts"]) for e in events] == [("phone-1", -9, 1)]
+
+
+def test_there_is_an_end_to_starting_again(tmp_path: Path) -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with Processes({}, tmp_path) as processes:
+        child = processes.start("superlink", [sys.executable, "-c", code], tmp_path / "log")
+        with pytest.raises(TransportError, match="superlink ended with code -9"):
+            processes.wait_until(lambda: False, "superlink", timeout_s=20)
+    assert child.restarts == MAX_RESTARTS
 
 
 def test_a_wait_that_is_too_long_says_for_what(tmp_path: Path) -> None:

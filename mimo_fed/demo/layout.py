@@ -1,0 +1,119 @@
+"""Where everything of one run lies, and the settings files of its processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mimo_fed.config import PrivacyConfig, RoundConfig, TrainConfig
+from mimo_fed.demo.toml import to_toml
+from mimo_fed.errors import ConfigError
+
+N_MIN = 3
+"""test-only: the last shell has four devices, one of which may drop out"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """What a person chooses.
+
+    Attributes:
+        rounds: training rounds; each is followed by a round in which the devices judge the result.
+        base: `mimo-smol`, `mimo-nano` or a folder.
+        devices: how many of the demo's eight.
+        runs: the folder that holds runs.
+        deadline_s: of one round.
+    """
+
+    name: str = "demo"
+    rounds: int = 3
+    base: str = "mimo-smol"
+    devices: int = 8
+    runs: Path = Path("runs")
+    deadline_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
+            raise ConfigError(f"name of a run may have letters, digits, - and _ only: {self.name!r}")
+        if self.rounds < 1:
+            raise ConfigError(f"a run has at least one round: {self.rounds}")
+        if not N_MIN <= self.devices <= 8:
+            raise ConfigError(f"the demo has {N_MIN} to 8 devices: {self.devices}")
+
+    @property
+    def round(self) -> RoundConfig:
+        """Settings of a training round."""
+        return RoundConfig(
+            n_min=N_MIN,
+            n_max=max(8, self.devices),
+            deadline_s=self.deadline_s,
+            train=TrainConfig(),
+            privacy=PrivacyConfig(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Ports of the SuperLink on this host; the HTTP services choose their own."""
+
+    serverappio: int
+    fleet: int
+    control: int
+
+
+class Layout:
+    """Paths of one run. Nothing is made until `create`."""
+
+    def __init__(self, runs: Path, name: str) -> None:
+        self.root = (runs / name).resolve()
+        self.logs = self.root / "logs"
+        self.authority = self.root / "authority"
+        self.registry = self.root / "registry"
+        self.superlink = self.root / "superlink"
+        self.coordinator = self.root / "coordinator"
+        self.spec = self.root / "spec.json"
+        self.report = self.root / "report.json"
+        self.page = self.root / "report.html"
+        self.rounds = self.root / "rounds.json"
+        self._marker = self.root / "run.json"
+
+    def device(self, name: str) -> Path:
+        """Return the home of a device's agent."""
+        return self.root / "devices" / name
+
+    def log(self, name: str) -> Path:
+        """Return the log file of a process."""
+        return self.logs / f"{name}.log"
+
+    def create(self, settings: DemoSettings) -> None:
+        """Make the folders; an earlier run of this name goes away first.
+
+        Raises:
+            ConfigError: the folder holds something that is not a run of the demo.
+        """
+        if self.root.exists() and any(self.root.iterdir()):
+            if not self._marker.exists():
+                raise ConfigError(
+                    f"folder is not a run of the demo: {self.root}", hint="choose another --name"
+                )
+            shutil.rmtree(self.root)
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._marker.write_text(json.dumps({**asdict(settings), "runs": str(settings.runs)}) + "\n")
+        for folder in (self.logs, self.superlink, self.coordinator):
+            folder.mkdir()
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def write_settings(path: Path, table: dict[str, Any]) -> None:
+    """Write a settings file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_toml(table))
