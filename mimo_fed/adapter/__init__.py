@@ -1,7 +1,7 @@
 """The global adapter: its shape, its fixed factor, its values, and the vectors that rounds sum.
 
-In: a base's linears and the settings of the adapter; released bytes; a device's delta. Out: released bytes that
-stock PEFT loads, and one vector a shell.
+In: a base's linears and the settings of the adapter; released bytes; a device's delta. Out: released bytes
+that stock PEFT loads, and one vector a shell.
 
 Does not know: the model that runs it (no torch here), who trained a delta, or that anything is encrypted.
 """

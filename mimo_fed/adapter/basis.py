@@ -4,8 +4,9 @@ Row `row` of module `name` takes its signs from SHAKE-256 over the text
 
     mimo-fed/basis/v1 LF seed LF name LF row
 
-(UTF-8, numbers in decimal): one bit an entry, least significant bit of each byte first, 1 meaning minus. Every
-entry has the magnitude 1/sqrt(inp), rounded to float32, so each row has norm 1 and rows are nearly orthogonal.
+(UTF-8, numbers in decimal): one bit an entry, least significant bit of each byte first, 1 meaning minus.
+Every entry has the magnitude 1/sqrt(inp), rounded to float32, so that each row has norm 1 and any two
+rows are nearly orthogonal.
 
 Shapes: R rank, inp columns of the module's weight.
 """

@@ -61,12 +61,8 @@ class AdapterSpec:
             if module.out < 1 or module.inp < 1:
                 raise SpecMismatch(f"module has no size: {module.name} {module.out} x {module.inp}")
         bounds = self.config.shells
-        if (
-            not bounds
-            or list(bounds) != sorted(set(bounds))
-            or bounds[0] < 1
-            or bounds[-1] != self.config.rank
-        ):
+        ascending = list(bounds) == sorted(set(bounds)) and min(bounds, default=0) >= 1
+        if not ascending or bounds[-1] != self.config.rank:
             raise SpecMismatch(f"shells do not ascend to the rank {self.config.rank}: {bounds}")
 
     @cached_property
@@ -115,7 +111,7 @@ class AdapterSpec:
         """Read what `to_json` wrote.
 
         Raises:
-            SpecMismatch: the bytes are not the canonical form of a spec.
+            SpecMismatch: not JSON, a field missing or unknown, or shells and modules that do not fit.
         """
         try:
             raw = json.loads(data)
@@ -124,11 +120,11 @@ class AdapterSpec:
                 modules=tuple(Module(name, out, inp) for name, out, inp in raw["modules"]),
                 config=from_dict(AdapterConfig, raw["config"]),
             )
-            canonical = spec.to_json() == data
+            same = json.loads(spec.to_json()) == raw
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise SpecMismatch(f"not the spec of an adapter: {error}") from None
-        if not canonical:
-            raise SpecMismatch(f"spec of an adapter is not in canonical form: {len(data)} bytes")
+        if not same:
+            raise SpecMismatch(f"spec of an adapter holds more than a spec does: {', '.join(sorted(raw))}")
         return spec
 
     def digest(self) -> str:

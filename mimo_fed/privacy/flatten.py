@@ -83,7 +83,8 @@ def _rotate(flat: NDArray[F]) -> NDArray[F]:
     columns = flat.size // ROWS
     inner = np.matmul(_hadamard(_INNER).astype(flat.dtype), flat.reshape(_OUTER, _INNER, columns))
     outer: NDArray[F] = np.matmul(_hadamard(_OUTER).astype(flat.dtype), inner.reshape(_OUTER, -1))
-    return outer.reshape(-1)
+    flattened: NDArray[F] = outer.reshape(-1)
+    return flattened
 
 
 @cache

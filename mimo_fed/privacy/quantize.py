@@ -153,7 +153,7 @@ class VectorEncoding:
         """Return the standard deviation of the error of one coordinate of a decoded sum.
 
         Words of `word_bits` bits round by std sqrt((num + 1) / 12) of their last bit; pads add 4 sqrt(num)
-        and the rounding to integers sqrt(num / 12), in units of q. What the coordinate clip takes comes on top.
+        and the rounding to integers sqrt(num / 12), in units of q. What the coordinate clip takes is extra.
 
         Args:
             num: devices in the sum.

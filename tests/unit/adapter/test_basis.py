@@ -1,0 +1,48 @@
+import hashlib
+import math
+
+import numpy as np
+import pytest
+
+from mimo_fed.adapter import basis
+from tests.unit.adapter.test_spec import UP, Q, make
+
+SHA256 = {
+    Q.name: "1aade86d06725bd51b40f14160644f425032625ed72a109912a8c178482078cb",
+    UP.name: "4b6ab736e88d09ff06295b51c7408702da9343b7a1625af0b7fca7253dcb4bfa",
+}
+
+
+def test_the_basis_is_bit_identical_to_what_was_stored() -> None:
+    factors = basis(make())
+    digests = {n: hashlib.sha256(v.astype("<f4").tobytes()).hexdigest() for n, v in factors.items()}
+    assert digests == SHA256
+
+
+def test_the_basis_follows_its_written_description() -> None:
+    stream = hashlib.shake_256(f"mimo-fed/basis/v1\n20261123\n{Q.name}\n9".encode()).digest(5)
+    bits = [stream[i // 8] >> (i % 8) & 1 for i in range(33)]
+    expected = [(-1 if bit else 1) * np.float32(1 / math.sqrt(33)) for bit in bits]
+    assert basis(make())[Q.name][9].tolist() == [float(x) for x in expected]
+
+
+def test_rows_have_norm_one_and_are_nearly_orthogonal() -> None:
+    factor = basis(make())[UP.name].astype(np.float64)
+    assert factor.shape == (16, 576)
+    gram = factor @ factor.T
+    np.testing.assert_allclose(np.diag(gram), 1.0, rtol=1e-6)
+    singular = np.linalg.svd(factor, compute_uv=False)
+    assert singular.min() == pytest.approx(1.0, abs=0.25)
+    assert singular.max() == pytest.approx(1.0, abs=0.25)
+
+
+def test_a_smaller_rank_is_a_prefix() -> None:
+    small = basis(make(rank=4, shells=(4,)))
+    np.testing.assert_array_equal(small[Q.name], basis(make())[Q.name][:4])
+
+
+def test_seed_module_and_row_each_change_the_signs() -> None:
+    ours, other = basis(make())[UP.name], basis(make(seed=1))[UP.name]
+    renamed = basis(make((UP._replace(name="model.layers.1.mlp.up_proj"),)))["model.layers.1.mlp.up_proj"]
+    rows = np.concatenate([ours, other, renamed])
+    assert len(np.unique(rows, axis=0)) == len(rows)
