@@ -1,7 +1,7 @@
 """Text of one device: pieces that each belong to one split, and the file they are kept in.
 
-The file is JSON Lines, one piece a line: `{"text": ..., "split": "train" | "validation" | "test"}`. A line may
-also name the `package` that the piece describes; other keys are refused, so that a misspelled one is noticed.
+The file is JSON Lines, one piece a line: `{"text": ..., "split": "train" | "validation" | "test"}`. A line
+may also name the `package` that the piece describes; other keys are refused, so that a misspelled one shows.
 """
 
 from __future__ import annotations
