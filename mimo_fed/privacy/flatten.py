@@ -92,4 +92,5 @@ def _hadamard(size: int) -> NDArray[np.float64]:
     matrix = np.ones((1, 1))
     while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return matrix / np.sqrt(size)
+    normalised: NDArray[np.float64] = matrix / np.sqrt(size)
+    return normalised

@@ -142,7 +142,7 @@ def test_a_whole_round_without_secrecy_lands_within_the_stated_tolerance(
     for name, total in totals.items():
         decoded = encodings[name].decode(centred(total))
         error = np.linalg.norm(decoded - plain[name]) / filled[name]
-        assert error <= 0.01  # of the clip norm: the coordinate clip on a lone outlier, at most
+        assert error <= 0.01  # of the clip norm: what the coordinate clip may take
         step(GlobalAdapter.zero(spec), {name: decoded / filled[name]}, 1.0)
 
 
@@ -205,9 +205,9 @@ def test_skewed_layers_lose_less_than_one_percent_to_the_coordinate_clip(kind: s
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
-def test_mixing_contiguous_blocks_instead_would_lose_a_quarter_and_more(kind: str) -> None:
+def test_mixing_contiguous_blocks_instead_would_lose_a_tenth_and_more(kind: str) -> None:
     update = skewed(kind, np.random.default_rng(11))
     c_inf = VectorEncoding(dim=update.size, seed=b"skew", clip_norm=1.0, n_max=3, weight_max=1).c_inf
     blocks = update.reshape(-1, 2048)
     flat = np.stack([flatten(block, b"skew") for block in blocks])
-    assert np.linalg.norm(flat - np.clip(flat, -c_inf, c_inf)) > 0.25
+    assert np.linalg.norm(flat - np.clip(flat, -c_inf, c_inf)) > 0.1
