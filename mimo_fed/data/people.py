@@ -1,7 +1,7 @@
 """Who maintains a package, and which paragraphs would name a person.
 
-Filters that err on the safe side: a paragraph that may name somebody is dropped, and so is a maintainer who may
-be a team. Losing some text costs nothing; keeping a name would.
+Filters that err on the safe side: a paragraph that may name somebody is dropped, and so is a maintainer who
+may be a team. Losing some text costs nothing; keeping a name would.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 _TEAM = re.compile(
-    r"\b(teams?|maintainers?|groups?|packagers?|developers?|qa|list|project|debian|task ?force|people|community"
-    r"|strike force|authors?|crew|dev|devel|committee|foundation|gmbh|inc|corporation|ltd|builds?|bot)\b",
+    r"\b(teams?|maintainers?|groups?|packagers?|developers?|qa|list|project|debian|task ?force|people"
+    r"|community|strike force|authors?|crew|dev|devel|committee|foundation|gmbh|inc|corporation"
+    r"|ltd|builds?|bot)\b",
     re.IGNORECASE,
 )
 _LIST_ADDRESS = re.compile(
@@ -70,4 +72,4 @@ class Names:
         if any(match[1].casefold() in self._given for match in _CAPITALISED.finditer(paragraph)):
             return True
         words = [word.strip("\"'().,:;").casefold() for word in paragraph.split()]
-        return any(pair in self._full for pair in zip(words, words[1:], strict=False))
+        return any(pair in self._full for pair in pairwise(words))
