@@ -26,6 +26,7 @@ class DemoSettings:
         devices: how many of the demo's eight.
         runs: the folder that holds runs.
         deadline_s: of one round.
+        test_plaintext: devices and coordinator write what they seal and open into `plaintext/`, for a test.
     """
 
     name: str = "demo"
@@ -34,6 +35,7 @@ class DemoSettings:
     devices: int = 8
     runs: Path = Path("runs")
     deadline_s: float = 600.0
+    test_plaintext: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
@@ -57,8 +59,10 @@ class DemoSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Ports of the SuperLink on this host; the HTTP services choose their own."""
+    """Ports of this host that were free when the run began."""
 
+    authority: int
+    registry: int
     serverappio: int
     fleet: int
     control: int
@@ -78,6 +82,7 @@ class Layout:
         self.report = self.root / "report.json"
         self.page = self.root / "report.html"
         self.rounds = self.root / "rounds.json"
+        self.plaintext = self.root / "plaintext"
         self._marker = self.root / "run.json"
 
     def device(self, name: str) -> Path:

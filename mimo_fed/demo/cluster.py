@@ -1,0 +1,187 @@
+"""Lays out a run and starts its processes, each by its own command, as a person would on as many machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mimo_fed.adapter import AdapterSpec, GlobalAdapter
+from mimo_fed.data import DemoDevice, write_corpus
+from mimo_fed.demo.layout import DemoSettings, Layout, Ports, write_secret, write_settings
+from mimo_fed.demo.processes import Processes, free_ports, listening
+from mimo_fed.secagg import SigningKey
+
+MIMO_FED = (sys.executable, "-m", "mimo_fed.cli")
+HOST = "127.0.0.1"
+PREPARE_S = 300.0
+START_S = 60.0
+
+
+class Cluster:
+    """All processes of one run on this machine.
+
+    Args:
+        layout: where everything lies.
+        settings: what the person chose.
+        devices: with their text.
+        processes: starts and watches children.
+        say: shows a line.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        settings: DemoSettings,
+        devices: Sequence[DemoDevice],
+        processes: Processes,
+        say: Callable[[str], None],
+    ) -> None:
+        self._layout, self._settings, self._devices = layout, settings, devices
+        self._processes, self._say = processes, say
+        self.ports = Ports(**dict(zip(Ports.__dataclass_fields__, free_ports(5), strict=True)))
+
+    @property
+    def registry_url(self) -> str:
+        """Where the registry answers."""
+        return f"http://{HOST}:{self.ports.registry}"
+
+    @property
+    def authority_url(self) -> str:
+        """Where the enrolment authority answers."""
+        return f"http://{HOST}:{self.ports.authority}"
+
+    def set_up(self) -> None:
+        """Make keys, signed roots, the adapter's shape, release 0, and every file the processes read."""
+        self._prepare_base()
+        self._make_keys()
+        self._start_services()
+        self._processes.wait_until(
+            lambda: self._layout.spec.exists(), f"base {self._settings.base}", timeout_s=PREPARE_S
+        )
+        self._publish_zero()
+        self._write_coordinator()
+        for device in self._devices:
+            self._write_device(device)
+
+    def start(self) -> None:
+        """Start the agents, then the supervisor."""
+        for device in self._devices:
+            self._start(
+                device.name, "agent", "run", "--config", str(self._layout.device(device.name) / "agent.toml")
+            )
+        self._start(
+            "supervisor",
+            *("coordinator", "run", "--config", str(self._layout.coordinator / "coordinator.toml")),
+            finite=True,
+        )
+        self._say(f"{len(self._devices)} device agents and the supervisor started")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Ask the registry for the rounds' public records, oldest first."""
+        from mimo_fed_server.client import RegistryClient
+
+        with RegistryClient(self.registry_url) as registry:
+            return registry.rounds()
+
+    def _prepare_base(self) -> None:
+        command = [sys.executable, "-m", "mimo_fed.demo.prepare"]
+        command += ["--base", self._settings.base, "--spec", str(self._layout.spec)]
+        self._processes.start("prepare", command, self._layout.log("prepare"), finite=True)
+
+    def _make_keys(self) -> None:
+        layout = self._layout
+        key = SigningKey.generate(os.urandom)
+        write_secret(layout.coordinator / "key", key.to_bytes().hex() + "\n")
+        self._call("authority", "init", "--home", str(layout.authority))
+        authority_key = (layout.authority / "public-key").read_text().strip()
+        self._call(
+            *("registry", "init", "--home", str(layout.registry)),
+            *("--coordinator-key", key.public_key.hex(), "--authority-key", authority_key),
+        )
+        self._say("keys of the coordinator, the enrolment authority and the registry made")
+
+    def _start_services(self) -> None:
+        layout, ports = self._layout, self.ports
+        for name, home, port in (
+            ("authority", layout.authority, ports.authority),
+            ("registry", layout.registry, ports.registry),
+        ):
+            self._start(name, name, "serve", "--home", str(home), "--host", HOST, "--port", str(port))
+        self._start(
+            *("superlink", "superlink", "serve", "--home", str(layout.superlink)),
+            *("--serverappio-port", str(ports.serverappio)),
+            *("--fleet-port", str(ports.fleet), "--control-port", str(ports.control)),
+        )
+        for name, port in asdict(ports).items():
+            self._processes.wait_until(lambda port=port: listening(port), name, timeout_s=START_S)  # type: ignore[misc]
+        self._say("enrolment authority, registry and SuperLink answer")
+
+    def _publish_zero(self) -> None:
+        """Put the zero adapter on both channels: the first round trains from it, and it serves until then."""
+        from mimo_fed_server.client import RegistryClient
+
+        spec = AdapterSpec.from_json(self._layout.spec.read_bytes())
+        zero = GlobalAdapter.zero(spec).to_safetensors()
+        token = (self._layout.registry / "admin-token").read_text().strip()
+        with RegistryClient(self.registry_url, token) as registry:
+            info = registry.publish(
+                zero,
+                channel="dev",
+                base_fingerprint=spec.base_fingerprint,
+                basis_epoch=spec.config.basis_epoch,
+                spec_digest=spec.digest(),
+                round_id="release-0",
+                quorum_digest="",
+            )
+            registry.promote(info.number, "stable")
+        self._say(f"release {info.number}, the zero adapter ({len(zero) / 1e6:.1f} MB), is on dev and stable")
+
+    def _write_coordinator(self) -> None:
+        layout, settings = self._layout, self._settings
+        table = {
+            "home": str(layout.coordinator),
+            "key_file": str(layout.coordinator / "key"),
+            "anchors_file": str(layout.registry / "anchors.json"),
+            "spec_file": str(layout.spec),
+            "registry_url": self.registry_url,
+            "registry_token_file": str(layout.registry / "admin-token"),
+            "superlink_control": f"{HOST}:{self.ports.control}",
+            "rounds": settings.rounds,
+            "min_devices": len(self._devices),
+            "test_plaintext": str(layout.plaintext) if settings.test_plaintext else None,
+            "round": asdict(settings.round),
+        }
+        write_settings(layout.coordinator / "coordinator.toml", table)
+
+    def _write_device(self, device: DemoDevice) -> None:
+        layout, home = self._layout, self._layout.device(device.name)
+        home.mkdir(parents=True)
+        write_corpus(home / "corpus.jsonl", device.texts)
+        token = self._call("authority", "token", "--home", str(layout.authority), "--device", device.name)
+        write_secret(home / "token", token)
+        table = {
+            "home": str(home),
+            "device_id": device.name,
+            "device_class": device.device_class,
+            "rank": device.rank,
+            "base": self._settings.base,
+            "corpus": str(home / "corpus.jsonl"),
+            "superlink": f"{HOST}:{self.ports.fleet}",
+            "registry_url": self.registry_url,
+            "root_file": str(layout.registry / "root.json"),
+            "authority_url": self.authority_url,
+            "token_file": str(home / "token"),
+            "compute_slots": os.cpu_count() or 1,
+            "policy": {"n_min_floor": self._settings.round.n_min},
+        }
+        write_settings(home / "agent.toml", table)
+
+    def _call(self, *arguments: str) -> str:
+        name = " ".join(arguments[:2])
+        return self._processes.call(f"mimo-fed {name}", (*MIMO_FED, *arguments), self._layout.log("set-up"))
+
+    def _start(self, name: str, *arguments: str, finite: bool = False) -> None:
+        self._processes.start(name, (*MIMO_FED, *arguments), self._layout.log(name), finite=finite)
