@@ -29,8 +29,9 @@ def demo(
 ) -> None:
     """Run the whole loop on this machine: real text, real training, real encryption, real processes.
 
-    Eight device agents, the SuperLink, the coordinator, the registry and the enrolment authority are
-    started as processes of their own. The run's keys, logs, events and reports are in runs/NAME.
+    Device agents, SuperLink, coordinator, registry and enrolment authority each run as a process.
+
+    Keys, logs, events and reports of the run are in runs/NAME.
     """
     from rich.console import Console
 
