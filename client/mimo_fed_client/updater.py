@@ -23,9 +23,9 @@ from tuf.ngclient import FetcherInterface  # type: ignore[attr-defined]
 from tuf.ngclient import Updater as TufUpdater  # type: ignore[attr-defined]
 
 from mimo_fed.errors import (
+    ConfigError,
     InstallError,
     MimoFedError,
-    PeerProtocolError,
     ReleaseError,
     TransportError,
     VerificationError,
@@ -167,7 +167,7 @@ class Updater:
             raise VerificationError(f"the registry signs no anchors: {ANCHORS_PATH}")
         try:
             return Anchors.from_json(self._small(target))
-        except PeerProtocolError as error:
+        except ConfigError as error:
             raise VerificationError(f"the signed anchors are damaged: {error.message}") from None
 
     def _open(self) -> TufUpdater:

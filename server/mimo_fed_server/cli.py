@@ -1,0 +1,229 @@
+"""Commands of the server's side: `registry`, `authority`, `coordinator`.
+
+Imports are inside the commands, so that `--help` needs no database and no web server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mimo_fed.errors import ConfigError
+
+Home = Annotated[Path, typer.Option("--home", help="Folder of the keys and records.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Ready = Annotated[
+    Path | None, typer.Option("--ready-file", help="Write the URL to this file once the port is open.")
+]
+
+REGISTRY_EXAMPLES = """
+Examples:
+
+  mimo-fed registry init --home runs/registry --coordinator-key HEX --authority-key HEX
+
+  mimo-fed registry serve --home runs/registry --port 8090
+
+  mimo-fed registry list --home runs/registry --json
+"""
+
+AUTHORITY_EXAMPLES = """
+Examples:
+
+  mimo-fed authority init --home runs/authority
+
+  mimo-fed authority token --home runs/authority --device kitchen-tablet
+
+  mimo-fed authority serve --home runs/authority --port 8091
+"""
+
+COORDINATOR_EXAMPLES = """
+Examples:
+
+  mimo-fed coordinator run --config runs/coordinator.toml
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the server's commands."""
+    registry = typer.Typer(help="Signed releases and their channels.", no_args_is_help=True)
+    registry.command("init", epilog=REGISTRY_EXAMPLES)(registry_init)
+    registry.command("serve", epilog=REGISTRY_EXAMPLES)(registry_serve)
+    registry.command("list", epilog=REGISTRY_EXAMPLES)(registry_list)
+    authority = typer.Typer(help="Enrolment: one-time tokens and certificates.", no_args_is_help=True)
+    authority.command("init", epilog=AUTHORITY_EXAMPLES)(authority_init)
+    authority.command("token", epilog=AUTHORITY_EXAMPLES)(authority_token)
+    authority.command("log", epilog=AUTHORITY_EXAMPLES)(authority_log)
+    authority.command("serve", epilog=AUTHORITY_EXAMPLES)(authority_serve)
+    coordinator = typer.Typer(help="Rounds: train, judge, publish.", no_args_is_help=True)
+    coordinator.callback()(_group)
+    coordinator.command("run", epilog=COORDINATOR_EXAMPLES)(coordinator_run)
+    app.add_typer(registry, name="registry")
+    app.add_typer(authority, name="authority")
+    app.add_typer(coordinator, name="coordinator")
+
+
+def registry_init(
+    home: Home,
+    coordinator_key: Annotated[str, typer.Option("--coordinator-key", help="Public key, hexadecimal.")],
+    authority_key: Annotated[str, typer.Option("--authority-key", help="Public key, hexadecimal.")],
+    database: Annotated[
+        str | None, typer.Option("--database", help="postgresql+psycopg://...; SQLite in the home otherwise.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a registry: signing keys, first metadata, records, admin token, the root that devices pin."""
+    from mimo_fed.secagg.identity import Anchors
+    from mimo_fed_server.registry.service import initialize
+
+    anchors = Anchors(
+        coordinator=_public_key("--coordinator-key", coordinator_key),
+        authority=_public_key("--authority-key", authority_key),
+        revoked=frozenset(),
+    )
+    initialize(home, anchors=anchors.to_json(), database=database)
+    made = {
+        "home": str(home),
+        "root": str(home / "root.json"),
+        "anchors": str(home / "anchors.json"),
+        "admin_token_file": str(home / "admin-token"),
+        "ceremony": "development: one key a role, threshold one",
+    }
+    _tell(
+        made,
+        as_json,
+        lambda: (
+            f"registry made in {home}; devices pin {home / 'root.json'}\n"
+            "development ceremony: root and targets have one key each; move keys/offline to another machine"
+        ),
+    )
+
+
+def registry_serve(
+    home: Home,
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 picks a free one.", min=0, max=65535)] = 8090,
+    ready_file: Ready = None,
+    database: Annotated[
+        str | None, typer.Option("--database", help="Another database than the one given to init.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve releases and records, and renew signatures, until stopped."""
+    from mimo_fed_server.registry.http import build_app
+    from mimo_fed_server.registry.serve import serve
+    from mimo_fed_server.registry.service import Registry
+
+    app = build_app(Registry(home, database=database))
+    serve(app, host=host, port=port, ready_file=ready_file, announce=_announcer(as_json))
+
+
+def registry_list(home: Home, as_json: Json = False) -> None:
+    """List the releases, and which channels point to them."""
+    from mimo_fed_server.registry.service import Registry
+
+    registry = Registry(home)
+    try:
+        registry.store.prepare()
+        releases = registry.store.releases()
+    finally:
+        registry.close()
+    _tell(releases, as_json, lambda: "\n".join(map(_release_line, releases)) or "no release yet")
+
+
+def authority_init(home: Home, as_json: Json = False) -> None:
+    """Make the authority's key; its public half is printed and is in HOME/public-key."""
+    from mimo_fed_server.authority import Authority
+
+    public_key = Authority.initialize(home).hex()
+    _tell({"home": str(home), "public_key": public_key}, as_json, lambda: public_key)
+
+
+def authority_token(
+    home: Home,
+    device: Annotated[str, typer.Option("--device", help="Name of the device that may enrol with it.")],
+    lifetime_s: Annotated[int, typer.Option("--lifetime-s", help="Seconds.", min=1)] = 24 * 3600,
+    as_json: Json = False,
+) -> None:
+    """Make a one-time token for one device; it is shown once."""
+    from mimo_fed_server.authority import Authority
+
+    authority = Authority(home)
+    try:
+        token = authority.make_token(device, lifetime_s=lifetime_s)
+    finally:
+        authority.close()
+    _tell({"device": device, "token": token}, as_json, lambda: token)
+
+
+def authority_log(home: Home, as_json: Json = False) -> None:
+    """List every certificate that was issued."""
+    from mimo_fed_server.authority import Authority
+
+    authority = Authority(home)
+    try:
+        log = authority.log()
+    finally:
+        authority.close()
+    _tell(
+        log, as_json, lambda: "\n".join(f"{e['serial']}  {e['device_id']}" for e in log) or "nothing issued"
+    )
+
+
+def authority_serve(
+    home: Home,
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 picks a free one.", min=0, max=65535)] = 8091,
+    ready_file: Ready = None,
+    as_json: Json = False,
+) -> None:
+    """Enrol devices until stopped."""
+    from mimo_fed_server.authority import Authority, build_app
+    from mimo_fed_server.registry.serve import serve
+
+    authority = Authority(home)
+    try:
+        serve(build_app(authority), host=host, port=port, ready_file=ready_file, announce=_announcer(as_json))
+    finally:
+        authority.close()
+
+
+def coordinator_run(
+    config: Annotated[Path, typer.Option("--config", help="The coordinator's TOML file.")],
+) -> None:
+    """Run the rounds that are left; started again after a kill, it goes on where it was."""
+    from mimo_fed_server.supervisor import main
+
+    main(config)
+
+
+def _group() -> None:
+    """Keep `coordinator run` two words while it is the only command."""
+
+
+def _public_key(option: str, value: str) -> bytes:
+    try:
+        key = bytes.fromhex(value)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigError(f"{option} is not a public key: {value[:80]}", hint="64 hexadecimal digits")
+    return key
+
+
+def _announcer(as_json: bool) -> Callable[[str], None]:
+    return lambda url: _tell({"serving": url}, as_json, lambda: f"serving {url}")
+
+
+def _release_line(release: dict[str, Any]) -> str:
+    channels = ", ".join(release["channels"])
+    facts = f"{release['number']:>5}  {release['digest'][:12]}  {release['length']:>10} B"
+    return f"{facts}  {release['round_id']}  {channels}"
+
+
+def _tell(value: Any, as_json: bool, text: Callable[[], str]) -> None:
+    typer.echo(json.dumps(value) if as_json else text())
