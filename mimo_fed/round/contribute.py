@@ -125,7 +125,7 @@ class Contributor:
         self._policy.check(layout.config)
         secret = self._own_prekey(signed)
         self._agree(signed)
-        self._events.emit("manifest.accepted", round_id=manifest.round_id, kind=manifest.kind)
+        self._events.emit("manifest.accepted", round_id=manifest.round_id, round_kind=manifest.kind)
         inputs = self._work(manifest.base_digest, layout)
         started = time.monotonic()
         if self._tap:

@@ -21,6 +21,7 @@ from mimo_fed.round import envelope
 from mimo_fed.round.fleet import Answer, Fleet
 from mimo_fed.round.layout import STATISTICS, Layout, layout_of
 from mimo_fed.secagg import (
+    SUITE,
     Anchors,
     Coordinator,
     Manifest,
@@ -34,7 +35,6 @@ from mimo_fed.secagg import (
     verify_prekey,
 )
 
-SUITE = "mimo-fed/1"
 MIN_PATIENCE_S = 2.0
 
 
@@ -196,7 +196,7 @@ class Coordination:
         cohort = [p.device_id for p in prekeys]
         kind, sequence = manifest.kind, manifest.sequence
         self._events.emit(
-            "round.started", round_id=plan.round_id, kind=kind, sequence=sequence, cohort=cohort
+            "round.started", round_id=plan.round_id, round_kind=kind, sequence=sequence, cohort=cohort
         )
         return verify_manifest(data, self._anchors, int(self._now_s()))
 

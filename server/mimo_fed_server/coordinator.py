@@ -235,7 +235,8 @@ class CoordinatorProcess:
             "n_min": plan.config.n_min,
             "test_only": plan.config.n_min < 16,
         }
-        self._events.emit("round.opened", **record)
+        public = {k: v for k, v in record.items() if k != "kind"}
+        self._events.emit("round.opened", round_kind=plan.config.kind, **public)
         return record
 
     def _keep_for_tests(self, plan: Plan, outcome: Outcome) -> None:

@@ -17,7 +17,7 @@ from mimo_fed.round.contribute import Contributor, Tap
 from mimo_fed.round.coordinate import Record
 from mimo_fed.round.device import Evaluation, Policy, TrainedUpdate
 from mimo_fed.round.fleet import Answer
-from mimo_fed.secagg import Anchors, MemorySpool, SigningKey, issue_certificate, verify_hello
+from mimo_fed.secagg import Anchors, SigningKey, issue_certificate, verify_hello
 
 NOW_S = 1_790_000_000.0
 RANKS = (4, 4, 8, 8, 16, 16, 16, 16)
@@ -94,12 +94,25 @@ class Killed(Exception):
     """The process is gone."""
 
 
+class DictSpool:
+    """Contributions that are still there when the coordinator comes back."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def put(self, name: str, data: bytes) -> None:
+        self.files[name] = data
+
+    def get(self, name: str) -> bytes:
+        return self.files[name]
+
+
 @dataclass
 class MemoryStore:
     """A round's records that survive the coordinator; `kill_after` counts appends until it is killed."""
 
     kept: list[Record] = field(default_factory=list)
-    spool: MemorySpool = field(default_factory=MemorySpool)
+    spool: DictSpool = field(default_factory=DictSpool)
     kill_after: int = -1
 
     def append(self, record: Record) -> None:
@@ -112,7 +125,7 @@ class MemoryStore:
         return tuple(self.kept)
 
     def contributions(self) -> tuple[bytes, ...]:
-        return tuple(self.spool.get(name) for name in self.spool.names())
+        return tuple(self.spool.files[name] for name in sorted(self.spool.files))
 
 
 class MemoryFleet:
