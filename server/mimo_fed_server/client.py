@@ -144,6 +144,8 @@ class RegistryClient:
         while True:
             try:
                 response = self._http.request(method, path, **request)
+            except httpx.LocalProtocolError:
+                raise ConfigError("the admin token is not one line of text") from None
             except (httpx.TransportError, httpx.DecodingError) as error:
                 problem = RegistryError(
                     f"the registry cannot be reached at {self._url}: {type(error).__name__}",
