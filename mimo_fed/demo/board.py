@@ -81,16 +81,13 @@ def megabytes(num_bytes: float) -> str:
 
 
 def _started(board: Board, event: Event) -> str:
-    # The log's own field `kind` names the event; a round's kind is the head of its id.
-    board.round_id = str(event["round_id"])
-    board.kind = board.round_id.split("-", 1)[0]
+    board.round_id, board.kind = str(event["round_id"]), str(event["round_kind"])
     board.cohort, board.contributions, board.stage = len(event["cohort"]), 0, "contribute"
     return f"round {board.round_id}: {board.cohort} devices asked"
 
 
 def _adopted(board: Board, event: Event) -> str:
     board.round_id, board.stage = str(event["round_id"]), str(event["stage"])
-    board.kind = board.round_id.split("-", 1)[0]
     return f"round {board.round_id}: taken up again at stage {board.stage} by a new coordinator"
 
 
@@ -111,7 +108,7 @@ def _refusal(board: Board, event: Event) -> str:
 def _opened(board: Board, event: Event) -> str:
     past = RoundPast(
         round_id=str(event["round_id"]),
-        kind=str(event["round_id"]).split("-", 1)[0],
+        kind=str(event["round_kind"]),
         survivors=len(event["survivors"]),
         cohort=len(event["survivors"]) + len(event["dropouts"]),
         loss_before=float(event["loss_before"]),
@@ -215,9 +212,12 @@ _DEVICE: dict[str, Callable[[DeviceState, str, Event], str | None]] = {
     "manifest.accepted": _enter("manifest accepted"),
     "train.started": _enter("train"),
     "train.done": _trained,
+    "evaluate.started": _enter("judge"),
+    "evaluate.done": _enter("judged"),
+    "shares": _enter("checked shares"),
     "sealed": _enter("sealed"),
     "vote": _enter("voted"),
-    "opened": _enter("opened its share"),
+    "opened": _enter("opened"),
     "bytes": _bytes,
     "refused": _refused,
     "installed": _installed,

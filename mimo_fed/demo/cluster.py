@@ -58,13 +58,14 @@ class Cluster:
         self._prepare_base()
         self._make_keys()
         self._start_services()
+        self._write_coordinator()
+        for device in self._devices:
+            self._write_device(device)
+        self._say(f"{len(self._devices)} devices have their text and a one-time token to enrol with")
         self._processes.wait_until(
             lambda: self._layout.spec.exists(), f"base {self._settings.base}", timeout_s=PREPARE_S
         )
         self._publish_zero()
-        self._write_coordinator()
-        for device in self._devices:
-            self._write_device(device)
 
     def start(self) -> None:
         """Start the agents, then the supervisor."""

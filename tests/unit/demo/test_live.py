@@ -34,8 +34,14 @@ def board() -> Board:
 
 def _one_round(files: dict[str, Path]) -> None:
     log, record = EventLog(files["coordinator"]), round_record(1)
-    fields = {k: v for k, v in record.items() if k != "kind"}
-    log.emit("round.started", round_id=record["round_id"], sequence=1, cohort=record["cohort"])
+    fields = {"round_kind" if k == "kind" else k: v for k, v in record.items()}
+    log.emit(
+        "round.started",
+        round_id=record["round_id"],
+        round_kind="train",
+        sequence=1,
+        cohort=record["cohort"],
+    )
     device = EventLog(files["phone-1"])
     device.emit("manifest.accepted", round_id=record["round_id"])
     device.emit("progress", what="train", step=3, num_steps=4, loss=3.25)
@@ -93,7 +99,7 @@ def test_unknown_events_are_passed_over(files: dict[str, Path], tail: Tail, boar
 def test_a_new_life_of_the_coordinator_is_told(files: dict[str, Path], tail: Tail, board: Board) -> None:
     EventLog(files["coordinator"]).emit("round.adopted", round_id="train-2-bb", stage="shares")
     assert tail.read(board) == ["round train-2-bb: taken up again at stage shares by a new coordinator"]
-    assert (board.kind, board.stage) == ("train", "shares")
+    assert (board.round_id, board.stage) == ("train-2-bb", "shares")
 
 
 def test_refusals_of_both_sides_are_told(files: dict[str, Path], tail: Tail, board: Board) -> None:
