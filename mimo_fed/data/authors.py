@@ -19,6 +19,7 @@ _SHARES: Mapping[Split, float] = {"train": 0.60, "validation": 0.15, "test": 0.2
 _TEXTS_PER_SOURCE = 3
 _CHARACTERS_PER_TEXT = (150, 2000)
 _NOT_PROSE = re.compile(r"transitional|dummy package|debug symbols", re.IGNORECASE)
+_RUN = 5
 _PLACEHOLDER = "<trans>"
 
 
@@ -86,10 +87,10 @@ def items_of(
 ) -> Iterator[Item]:
     """Yield the text of every package that has one worth keeping.
 
-    Dropped are paragraphs seen before in any package (digits and spaces aside), left in English in a
+    Dropped are paragraphs seen before in any package, or mostly so; paragraphs left in English in a
     translation, or that may name a person; and packages without prose of their own.
     """
-    seen: set[str] = set()
+    seen = _Seen()
     for package in packages:
         original = english.get(package.description_md5, "")
         if not original or _NOT_PROSE.search(original):
@@ -100,16 +101,33 @@ def items_of(
         described = original if translated is None else translated.get(package.description_md5, "")
         kept = []
         for paragraph in paragraphs(described):
-            normal = _normalised(paragraph)
-            if normal in seen or normal in untranslated or _PLACEHOLDER in paragraph:
+            again = seen.before(paragraph)
+            if again or _normalised(paragraph) in untranslated or _PLACEHOLDER in paragraph:
                 continue
             if not names.may_name_a_person(paragraph):
                 kept.append(paragraph)
-            seen.add(normal)
         text = "\n\n".join(kept)
         low, high = _CHARACTERS_PER_TEXT
         if len(kept) > 1 and low <= len(text) <= high:
             yield Item(package=package, text=text)
+
+
+class _Seen:
+    """Paragraphs seen so far, whoever maintains the package."""
+
+    def __init__(self) -> None:
+        self._whole: set[str] = set()
+        self._runs: set[int] = set()
+
+    def before(self, paragraph: str) -> bool:
+        """Say whether this paragraph, or over half of its runs of five words, was seen; and remember it."""
+        normal = _normalised(paragraph)
+        words = normal.split()
+        runs = {hash(tuple(words[start : start + _RUN])) for start in range(len(words) - _RUN + 1)}
+        again = normal in self._whole or 2 * len(runs & self._runs) > len(runs) > 0
+        self._whole.add(normal)
+        self._runs |= runs
+        return again
 
 
 def by_author(items: Iterable[Item]) -> dict[str, list[Item]]:

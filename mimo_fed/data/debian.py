@@ -28,7 +28,7 @@ from mimo_fed.errors import DataError
 SEED = "mimo-fed"
 COMMAND = "mimo-fed data build debian"
 LICENCE = (
-    "A description is part of its package's debian/control file, and a translation is a work derived from it. "
+    "A description is part of its package's debian/control file, a translation is a work derived from it. "
     "Each is under the licence that debian/copyright of its package states for debian/*, and not under this "
     "project's licence. No other statement of a licence for the translations of the Debian Description "
     "Translation Project was found."
@@ -63,7 +63,7 @@ class Plan:
         DataError: no devices, or fewer than none of a language.
     """
 
-    languages: Mapping[str, int] = field(default_factory=lambda: {"it": 4, "de": 2, "en": 2})
+    languages: Mapping[str, int] = field(default_factory=lambda: {"it": 4, "fr": 2, "en": 2})
     """how many devices of each language; `en` is what maintainers wrote, others are translations"""
     suite: str = "bookworm"
     seed: str = SEED

@@ -23,6 +23,10 @@ _LIST_ADDRESS = re.compile(
 _PERSON = re.compile(r"^(?P<name>[^<>]+?)\s*<(?P<address>[^<>]+)>$")
 
 _CAPITALISED = re.compile(r"\b([A-ZÀ-ÖØ-Þ][\w'’-]+)\s+(?=(?:[A-Z]\.\s*)?[A-ZÀ-ÖØ-Þ])")
+_INITIAL = re.compile(r"(?<![zdu]\. )\b[A-Z]\.\s?[A-ZÀ-ÖØ-Þ][a-zß-ÿ]{2,}")
+_BY_WHOM = re.compile(
+    r"\b(?:by|of|from|and|da|di|dal|e|von|und|vom|par|de|et|por|y)\s+[A-ZÀ-ÖØ-Þ][a-zß-ÿ]+\s+[A-ZÀ-ÖØ-Þ][a-zß-ÿ]+\b"
+)
 _AUTHORSHIP = re.compile(
     r"[@©]|://|\bwww\.|\(c\)|copyright|written by|author|maintained by|created by|developed by|thanks to"
     r"|scritt[oaie] da|autor[ei]|mantenut[oaie] da|creat[oaie] da|sviluppat[oaie] da|grazie a"
@@ -65,9 +69,10 @@ class Names:
         """Say whether a paragraph has an address, a link, words of authorship, or a name.
 
         A name is a capitalised word that is the given name of anybody in the set, with another capitalised
-        word or an initial after it; or a full name of the set in any capitals.
+        word or an initial after it; a full name of the set in any capitals; two capitalised words after
+        "by", "of", "and" or the like; or an initial before a capitalised word.
         """
-        if _AUTHORSHIP.search(paragraph):
+        if any(pattern.search(paragraph) for pattern in (_AUTHORSHIP, _BY_WHOM, _INITIAL)):
             return True
         if any(match[1].casefold() in self._given for match in _CAPITALISED.finditer(paragraph)):
             return True
