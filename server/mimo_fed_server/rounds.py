@@ -85,7 +85,7 @@ class FileSpool:
     def _path(self, name: str) -> Path:
         if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
             raise LocalProtocolError(f"name cannot be a file's: {name!r}")
-        return self._folder / f"{name}.m2"
+        return self._folder / name
 
 
 def write_durably(path: Path, data: bytes) -> None:
