@@ -35,7 +35,7 @@ class PolicySettings(_Table):
         return self.n_min_floor < N_MIN_FLOOR
 
     def policy(self) -> Policy:
-        """What the round's driver checks."""
+        """Return what the round's driver checks."""
         return Policy(**self.model_dump())
 
 
@@ -114,7 +114,9 @@ def load_settings(path: Path) -> AgentSettings:
     try:
         return AgentSettings.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path), hint="every key is named in docs/agent.md") from None
+        raise ConfigError(
+            _explain(error, path), hint=f"known: {', '.join(AgentSettings.model_fields)}"
+        ) from None
 
 
 def _explain(error: ValidationError, path: Path) -> str:

@@ -1,0 +1,127 @@
+"""Two slots for the installed adapter, and a pointer to the one that serves.
+
+A release is written to the spare slot and flushed; only then does the pointer move, by one rename. So at
+every moment, also in the middle of a kill, there is a whole adapter to serve, or none if there never was one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimo_fed.errors import InstallError, ReleaseError
+from mimo_fed.release import ReleaseInfo
+from mimo_fed_client.durable import write_durably
+
+SPARE = {"a": "b", "b": "a"}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A release in a slot, whole."""
+
+    data: bytes
+    info: ReleaseInfo
+
+
+class Slots:
+    """The adapter that serves, the spare slot, and the releases that failed here.
+
+    Args:
+        folder: its own; made if missing.
+        damaged: called with a sentence when a slot turns out not to be whole.
+    """
+
+    def __init__(self, folder: Path, damaged: Callable[[str], None] = lambda what: None) -> None:
+        self._folder, self._damaged = folder, damaged
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def current(self) -> Installed | None:
+        """Return what serves; if its slot is damaged, what the other slot holds; None if there is nothing."""
+        name = self._pointer()
+        if name is None:
+            return None
+        if (installed := self._read(name)) is not None:
+            return installed
+        other = self._read(SPARE[name])
+        if other is not None and other.info.number in self.bad():
+            other = None
+        what = f"release {other.info.number} of the other slot" if other else "nothing"
+        self._damaged(f"slot {name} is damaged; {what} serves instead")
+        return other
+
+    def stage(self, data: bytes, info: ReleaseInfo) -> None:
+        """Write a release to the spare slot; what serves is not touched.
+
+        Raises:
+            InstallError: the bytes are not the release's, or the disk is full or read-only.
+        """
+        if hashlib.sha256(data).hexdigest() != info.digest:
+            raise InstallError(f"bytes are not those of release {info.number}: {info.digest}")
+        name = self._spare()
+        write_durably(self._bytes(name), data)
+        write_durably(self._info(name), info.to_json())
+
+    def commit(self, number: int) -> None:
+        """Let the spare slot serve from now on; this cannot be half done.
+
+        Raises:
+            InstallError: the spare slot does not hold that release, whole.
+        """
+        name = self._spare()
+        staged = self._read(name)
+        if staged is None or staged.info.number != number:
+            raise InstallError(f"spare slot does not hold release {number}, whole")
+        write_durably(self._folder / "serving", name.encode())
+
+    def bad(self) -> dict[int, str]:
+        """Return the releases that failed on this device, with the reasons."""
+        try:
+            raw = json.loads((self._folder / "bad.json").read_bytes())
+            return {int(number): str(reason) for number, reason in raw.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError):
+            self._damaged("list of bad releases is damaged; it starts anew")
+            return {}
+
+    def mark_bad(self, number: int, reason: str) -> None:
+        """Never try this release again."""
+        known = self.bad() | {number: reason}
+        text = json.dumps({str(n): known[n] for n in sorted(known)})
+        write_durably(self._folder / "bad.json", text.encode())
+
+    def _pointer(self) -> str | None:
+        try:
+            name = (self._folder / "serving").read_text(errors="replace")
+        except FileNotFoundError:
+            return None
+        if name not in SPARE:
+            self._damaged("pointer to the serving slot is damaged; slot a is tried first")
+            return "a"
+        return name
+
+    def _spare(self) -> str:
+        """The slot that does not serve; a slot that serves because the other is damaged is not spare."""
+        pointer = self._pointer()
+        if pointer is None:
+            return "a"
+        serving_is_whole = self._read(pointer) is not None
+        return SPARE[pointer] if serving_is_whole or self._read(SPARE[pointer]) is None else pointer
+
+    def _read(self, name: str) -> Installed | None:
+        try:
+            info = ReleaseInfo.from_json(self._info(name).read_bytes())
+            data = self._bytes(name).read_bytes()
+        except (OSError, ReleaseError):
+            return None
+        return Installed(data, info) if hashlib.sha256(data).hexdigest() == info.digest else None
+
+    def _bytes(self, name: str) -> Path:
+        return self._folder / f"{name}.safetensors"
+
+    def _info(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
