@@ -42,7 +42,7 @@ def demo(
     settings = DemoSettings(
         name=name,
         rounds=rounds,
-        base=base,
+        base=str(Path(base).resolve()) if Path(base).is_dir() else base,
         devices=devices,
         runs=runs,
         deadline_s=deadline_s,

@@ -10,12 +10,20 @@ from typing import Any
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
 from mimo_fed.data import DemoDevice, write_corpus
-from mimo_fed.demo.layout import DemoSettings, Layout, Ports, write_secret, write_settings
+from mimo_fed.demo.layout import (
+    HOST,
+    DemoSettings,
+    Layout,
+    Ports,
+    agent_table,
+    coordinator_table,
+    write_secret,
+    write_settings,
+)
 from mimo_fed.demo.processes import Processes, free_ports, listening
 from mimo_fed.secagg import SigningKey
 
 MIMO_FED = (sys.executable, "-m", "mimo_fed.cli")
-HOST = "127.0.0.1"
 PREPARE_S = 300.0
 START_S = 60.0
 
@@ -42,16 +50,6 @@ class Cluster:
         self._layout, self._settings, self._devices = layout, settings, devices
         self._processes, self._say = processes, say
         self.ports = Ports(**dict(zip(Ports.__dataclass_fields__, free_ports(5), strict=True)))
-
-    @property
-    def registry_url(self) -> str:
-        """Where the registry answers."""
-        return f"http://{HOST}:{self.ports.registry}"
-
-    @property
-    def authority_url(self) -> str:
-        """Where the enrolment authority answers."""
-        return f"http://{HOST}:{self.ports.authority}"
 
     def set_up(self) -> None:
         """Make keys, signed roots, the adapter's shape, release 0, and every file the processes read."""
@@ -84,7 +82,7 @@ class Cluster:
         """Ask the registry for the rounds' public records, oldest first."""
         from mimo_fed_server.client import RegistryClient
 
-        with RegistryClient(self.registry_url) as registry:
+        with RegistryClient(self.ports.registry_url) as registry:
             return registry.rounds()
 
     def _prepare_base(self) -> None:
@@ -127,7 +125,7 @@ class Cluster:
         spec = AdapterSpec.from_json(self._layout.spec.read_bytes())
         zero = GlobalAdapter.zero(spec).to_safetensors()
         token = (self._layout.registry / "admin-token").read_text().strip()
-        with RegistryClient(self.registry_url, token) as registry:
+        with RegistryClient(self.ports.registry_url, token) as registry:
             info = registry.publish(
                 zero,
                 channel="dev",
@@ -141,21 +139,8 @@ class Cluster:
         self._say(f"release {info.number}, the zero adapter ({len(zero) / 1e6:.1f} MB), is on dev and stable")
 
     def _write_coordinator(self) -> None:
-        layout, settings = self._layout, self._settings
-        table = {
-            "home": str(layout.coordinator),
-            "key_file": str(layout.coordinator / "key"),
-            "anchors_file": str(layout.registry / "anchors.json"),
-            "spec_file": str(layout.spec),
-            "registry_url": self.registry_url,
-            "registry_token_file": str(layout.registry / "admin-token"),
-            "superlink_control": f"{HOST}:{self.ports.control}",
-            "rounds": settings.rounds,
-            "min_devices": len(self._devices),
-            "test_plaintext": str(layout.plaintext) if settings.test_plaintext else None,
-            "round": asdict(settings.round),
-        }
-        write_settings(layout.coordinator / "coordinator.toml", table)
+        path = self._layout.coordinator / "coordinator.toml"
+        write_settings(path, coordinator_table(self._layout, self._settings, self.ports))
 
     def _write_device(self, device: DemoDevice) -> None:
         layout, home = self._layout, self._layout.device(device.name)
@@ -163,22 +148,7 @@ class Cluster:
         write_corpus(home / "corpus.jsonl", device.texts)
         token = self._call("authority", "token", "--home", str(layout.authority), "--device", device.name)
         write_secret(home / "token", token)
-        table = {
-            "home": str(home),
-            "device_id": device.name,
-            "device_class": device.device_class,
-            "rank": device.rank,
-            "base": self._settings.base,
-            "corpus": str(home / "corpus.jsonl"),
-            "superlink": f"{HOST}:{self.ports.fleet}",
-            "registry_url": self.registry_url,
-            "root_file": str(layout.registry / "root.json"),
-            "authority_url": self.authority_url,
-            "token_file": str(home / "token"),
-            "compute_slots": os.cpu_count() or 1,
-            "policy": {"n_min_floor": self._settings.round.n_min},
-        }
-        write_settings(home / "agent.toml", table)
+        write_settings(home / "agent.toml", agent_table(layout, self._settings, self.ports, device))
 
     def _call(self, *arguments: str) -> str:
         name = " ".join(arguments[:2])

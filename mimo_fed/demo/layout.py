@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mimo_fed.config import PrivacyConfig, RoundConfig, TrainConfig
+from mimo_fed.data import DemoDevice
 from mimo_fed.demo.toml import to_toml
 from mimo_fed.errors import ConfigError
 
+HOST = "127.0.0.1"
 N_MIN = 3
 """test-only: the last shell has four devices, one of which may drop out"""
 
@@ -67,6 +70,16 @@ class Ports:
     fleet: int
     control: int
 
+    @property
+    def registry_url(self) -> str:
+        """Where the registry answers."""
+        return f"http://{HOST}:{self.registry}"
+
+    @property
+    def authority_url(self) -> str:
+        """Where the enrolment authority answers."""
+        return f"http://{HOST}:{self.authority}"
+
 
 class Layout:
     """Paths of one run. Nothing is made until `create`."""
@@ -109,6 +122,44 @@ class Layout:
         self._marker.write_text(json.dumps({**asdict(settings), "runs": str(settings.runs)}) + "\n")
         for folder in (self.logs, self.superlink, self.coordinator):
             folder.mkdir()
+
+
+def coordinator_table(layout: Layout, settings: DemoSettings, ports: Ports) -> dict[str, Any]:
+    """Return the coordinator's settings."""
+    return {
+        "home": str(layout.coordinator),
+        "key_file": str(layout.coordinator / "key"),
+        "anchors_file": str(layout.registry / "anchors.json"),
+        "spec_file": str(layout.spec),
+        "registry_url": ports.registry_url,
+        "registry_token_file": str(layout.registry / "admin-token"),
+        "superlink_control": f"{HOST}:{ports.control}",
+        "rounds": settings.rounds,
+        "min_devices": settings.devices,
+        "test_plaintext": str(layout.plaintext) if settings.test_plaintext else None,
+        "round": asdict(settings.round),
+    }
+
+
+def agent_table(layout: Layout, settings: DemoSettings, ports: Ports, device: DemoDevice) -> dict[str, Any]:
+    """Return the settings of one device's agent."""
+    home = layout.device(device.name)
+    return {
+        "home": str(home),
+        "device_id": device.name,
+        "device_class": device.device_class,
+        "rank": device.rank,
+        "base": settings.base,
+        "corpus": str(home / "corpus.jsonl"),
+        "superlink": f"{HOST}:{ports.fleet}",
+        "registry_url": ports.registry_url,
+        "root_file": str(layout.registry / "root.json"),
+        "authority_url": ports.authority_url,
+        "token_file": str(home / "token"),
+        "compute_slots": os.cpu_count() or 1,
+        "compute_dir": str(layout.root / "compute"),
+        "policy": {"n_min_floor": settings.round.n_min},
+    }
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -11,11 +11,13 @@ import pytest
 from rich.console import Console
 
 from mimo_fed.config import RoundConfig
+from mimo_fed.data import load_demo
 from mimo_fed.demo.ending import show
-from mimo_fed.demo.layout import DemoSettings, Layout, write_secret
+from mimo_fed.demo.layout import DemoSettings, Layout, Ports, agent_table, write_secret, write_settings
 from mimo_fed.demo.run import Finished
 from mimo_fed.demo.see import Sight
 from mimo_fed.errors import ConfigError
+from mimo_fed_client.settings import load_settings
 from tests.unit.demo.records import MEASURED, built, measured
 
 
@@ -50,6 +52,18 @@ def test_the_round_says_what_the_demo_changes() -> None:
     config = DemoSettings(deadline_s=120.0).round
     assert (config.n_min, config.n_max, config.deadline_s) == (3, 8, 120.0)
     assert RoundConfig.from_json(config.to_json()) == config
+
+
+def test_every_agent_can_read_its_settings(tmp_path: Path) -> None:
+    settings, layout = DemoSettings(runs=tmp_path), Layout(tmp_path, "demo")
+    ports = Ports(authority=1, registry=2, serverappio=3, fleet=4, control=5)
+    for device in load_demo():
+        path = layout.device(device.name) / "agent.toml"
+        write_settings(path, agent_table(layout, settings, ports, device))
+        read = load_settings(path)
+        assert (read.device_id, read.rank, read.home) == (device.name, device.rank, path.parent)
+        assert read.policy.policy().n_min_floor == 3
+        assert (read.superlink, read.registry_url) == ("127.0.0.1:4", "http://127.0.0.1:2")
 
 
 def test_a_secret_is_its_owners_alone(tmp_path: Path) -> None:
