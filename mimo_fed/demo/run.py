@@ -20,6 +20,9 @@ from mimo_fed.demo.see import Sight
 
 Json = dict[str, Any]
 
+REPORTS_S = 120.0
+"""how long devices may take to measure themselves after the last round"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
@@ -53,16 +56,22 @@ def run(settings: DemoSettings, console: Console) -> Finished:
         cluster.set_up()
         cluster.start()
 
-        def ended() -> bool:
+        def rounds_over() -> bool:
             processes.check()
-            return not processes.running("supervisor") and all(
-                (layout.device(d.name) / "report.json").exists() for d in devices
-            )
+            return not processes.running("supervisor")
 
-        follow(view, tail, ended=ended)
-        records = cluster.records()
-        view.say("all devices have reported")
-    return _write(settings, layout, devices, records, wall_s=time.monotonic() - began)
+        follow(view, tail, ended=rounds_over)
+        reports = [layout.device(d.name) / "report.json" for d in devices]
+        end = time.monotonic() + REPORTS_S
+
+        def reported() -> bool:
+            processes.check()
+            return all(path.exists() for path in reports) or time.monotonic() > end
+
+        follow(view, tail, ended=reported)
+        records, wall_s = cluster.records(), time.monotonic() - began
+        view.say("devices have reported")
+    return _write(settings, layout, devices, records, wall_s=wall_s)
 
 
 def _environment(settings: DemoSettings, layout: Layout) -> dict[str, str]:
@@ -92,7 +101,8 @@ def _write(
         )
         for d in devices
     ]
-    measured = {d.name: report.read_json(layout.device(d.name) / "report.json") for d in devices}
+    paths = {d.name: layout.device(d.name) / "report.json" for d in devices}
+    measured = {name: report.read_json(path) for name, path in paths.items() if path.exists()}
     found = report.build(
         cards,
         measured,
