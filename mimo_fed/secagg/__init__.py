@@ -7,12 +7,13 @@ It does not know what the numbers mean (`mimo_fed.privacy` does), how bytes trav
 `mimo_fed.flower` do), nor where state is kept. It never reads a clock, a file, a socket or a random source,
 except that sealing draws its ephemeral keys from the operating system.
 
-Read in this order: `manifest`, `contribute`, `member`, `coordinator` are the protocol; `messages` its bytes;
-`ring`, `words`, `shamir`, `modular` its arithmetic; `identity`, `crypto` its keys.
+Read in this order: `manifest`, `contribute`, `member`, `coordinator` are the protocol; `messages`, `intake`,
+`shares` and `opening` its steps; `ring`, `words`, `shamir`, `modular` its arithmetic; `identity` and `crypto`
+its keys.
 """
 
-from mimo_fed.secagg.contribute import NUM_CHECKS, contribute
-from mimo_fed.secagg.coordinator import Coordinator, MemorySpool, OpenedSum, RoundResult, Spool
+from mimo_fed.secagg.contribute import contribute
+from mimo_fed.secagg.coordinator import Coordinator
 from mimo_fed.secagg.crypto import SUITE, Entropy, SigningKey, open_file, seal_file, verify
 from mimo_fed.secagg.identity import (
     Anchors,
@@ -24,7 +25,9 @@ from mimo_fed.secagg.identity import (
     verify_hello,
     verify_prekey,
 )
+from mimo_fed.secagg.intake import verify_quorum
 from mimo_fed.secagg.manifest import (
+    NUM_CHECKS,
     Committee,
     DevicePolicy,
     Manifest,
@@ -34,9 +37,11 @@ from mimo_fed.secagg.manifest import (
     make_manifest,
     verify_manifest,
 )
-from mimo_fed.secagg.member import Member, verify_quorum
+from mimo_fed.secagg.member import Member
 from mimo_fed.secagg.modular import MODULUS
+from mimo_fed.secagg.opening import OpenedSum, RoundResult
 from mimo_fed.secagg.ring import RING
+from mimo_fed.secagg.spool import MemorySpool, Spool
 
 __all__ = [
     "MODULUS",

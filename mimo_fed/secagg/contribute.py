@@ -15,15 +15,12 @@ from mimo_fed.codec import Writer
 from mimo_fed.errors import LocalProtocolError
 from mimo_fed.secagg.crypto import KEY_BYTES, Entropy, Keystream, SigningKey, derive, digest, seal
 from mimo_fed.secagg.identity import Certificate
-from mimo_fed.secagg.manifest import SignedManifest, SumSpec
+from mimo_fed.secagg.manifest import SignedManifest, SumSpec, num_words
 from mimo_fed.secagg.messages import SHARE_NONCE_BYTES, Header, seal_context
 from mimo_fed.secagg.modular import MODULUS
 from mimo_fed.secagg.ring import RING, Expander, binomial, public_key, uniform
 from mimo_fed.secagg.shamir import SHARE_DTYPE, share
 from mimo_fed.secagg.words import round_to_words
-
-NUM_CHECKS = 64
-"""coordinates appended to every sum that are zero in every honest input"""
 
 
 def contribute(
@@ -78,11 +75,6 @@ def contribute(
     for data in (*sealed, *words.values()):
         writer.blob(data)
     return writer.bytes()
-
-
-def num_words(spec: SumSpec) -> int:
-    """Words of a sum: its inputs and the check coordinates."""
-    return spec.dim + NUM_CHECKS
 
 
 def _choose(sums: tuple[SumSpec, ...], inputs: Mapping[str, NDArray[np.uint32]]) -> list[tuple[int, SumSpec]]:

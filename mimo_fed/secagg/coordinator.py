@@ -8,112 +8,25 @@ contribution is spooled before it is added; memory holds one accumulator for eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_fed.codec import Reader, Writer
+from mimo_fed.codec import Writer
 from mimo_fed.errors import LocalProtocolError, PeerProtocolError, RoundAborted
-from mimo_fed.secagg.contribute import NUM_CHECKS, num_words
-from mimo_fed.secagg.crypto import SIGNATURE_BYTES, digest, verify
+from mimo_fed.secagg.crypto import digest
 from mimo_fed.secagg.identity import Anchors
-from mimo_fed.secagg.manifest import SignedManifest
-from mimo_fed.secagg.member import verify_header
-from mimo_fed.secagg.messages import (
-    HASH_BYTES,
-    MAX_HEADER,
-    MAX_SEALED,
-    Ballot,
-    Entry,
-    Header,
-    ascending,
-    ballot_digest,
-    encode_quorum,
-    start,
+from mimo_fed.secagg.intake import (
+    Contribution,
+    read_complaints,
+    read_contribution,
+    read_opening,
+    read_vote,
 )
-from mimo_fed.secagg.modular import MODULUS
-from mimo_fed.secagg.ring import Expander, public_key
-from mimo_fed.secagg.shamir import SHARE_DTYPE, num_groups, reconstruct
-from mimo_fed.secagg.words import empty_sum, error_bound, read_words, unmask
-
-
-class Spool(Protocol):
-    """Where contributions are kept until the round is over."""
-
-    def put(self, name: str, data: bytes) -> None:
-        """Store; durable when it returns. The same name again replaces."""
-        ...
-
-    def get(self, name: str) -> bytes:
-        """Return what was stored."""
-        ...
-
-
-class MemorySpool:
-    """A spool that a kill erases: for simulations and tests."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, bytes] = {}
-
-    def put(self, name: str, data: bytes) -> None:
-        """Store."""
-        self._kept[name] = data
-
-    def get(self, name: str) -> bytes:
-        """Return what was stored."""
-        return self._kept[name]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenedSum:
-    """A sum in the clear.
-
-    Attributes:
-        total_D: float64, shape (dim,), centred, in units of one residue; rounding leaves an error of
-            standard deviation sqrt(n / 12) q / 2^b.
-        num_devices: how many it is of.
-        devices: their ids.
-    """
-
-    total_D: NDArray[np.float64]  # noqa: N815
-    num_devices: int
-    devices: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundResult:
-    """What a round gave.
-
-    Attributes:
-        sums: name to opened sum.
-        closed: name to the reason why a sum was not opened.
-        ballot: the survivor sets.
-        quorum_certificate: the votes for that ballot; publish it.
-        quorum_digest: its hash, hexadecimal.
-        survivors: devices in any opened sum.
-        accused: (accuser, accused) of every complaint.
-    """
-
-    sums: dict[str, OpenedSum]
-    closed: dict[str, str]
-    ballot: bytes
-    quorum_certificate: bytes
-    quorum_digest: str
-    survivors: tuple[str, ...]
-    accused: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Contribution:
-    """What is kept of an M2 in memory."""
-
-    message: bytes
-    encoded: bytes
-    signature: bytes
-    header: Header
-    sealed: tuple[bytes, ...]
+from mimo_fed.secagg.manifest import SignedManifest, SumSpec, num_words
+from mimo_fed.secagg.messages import Ballot, Entry, ballot_digest, encode_quorum
+from mimo_fed.secagg.opening import OpenedSum, RoundResult, open_sum
+from mimo_fed.secagg.spool import Spool
+from mimo_fed.secagg.words import empty_sum, read_words
 
 
 class Coordinator:
@@ -129,20 +42,20 @@ class Coordinator:
         self._signed, self._anchors, self._spool = signed, anchors, spool
         manifest = signed.manifest
         self._sums = [empty_sum(num_words(spec), manifest.word_bits) for spec in manifest.sums]
-        self._contributions: dict[int, _Contribution] = {}
+        self._contributions: dict[int, Contribution] = {}
         self._closed = False
-        self._complaints: dict[int, tuple[bytes, list[int]]] = {}
+        self._complaints: dict[int, list[int]] = {}
         self._ballot: Ballot | None = None
         self._encoded_ballot = self._ballot_hash = self._certificate = b""
         self._votes: dict[int, bytes] = {}
-        self._openings: dict[int, tuple[bytes, dict[int, NDArray[np.uint32]]]] = {}
+        self._openings: dict[int, dict[int, NDArray[np.uint32]]] = {}
         self._reasons: dict[str, str] = {}
         self._result: RoundResult | None = None
 
     @property
     def contributors(self) -> tuple[str, ...]:
         """Ids of the devices whose contribution was taken, sorted."""
-        return tuple(self._name(index) for index in sorted(self._contributions))
+        return tuple(self._signed.device(index) for index in sorted(self._contributions))
 
     def add(self, m2: bytes) -> str:
         """Take a contribution: check it, spool it, add it. The same bytes again change nothing.
@@ -153,22 +66,22 @@ class Coordinator:
         Raises:
             PeerProtocolError: malformed, forged, of another round, revoked, too late, or a second one.
         """
-        index, contribution, words = self._read(m2)
+        index, contribution, words = read_contribution(self._signed, m2)
+        device_id = self._signed.device(index)
         if index in self._contributions:
-            if self._contributions[index].message != contribution.message:
-                raise PeerProtocolError(f"contribution: a second one of {self._name(index)}")
-            return self._name(index)
+            if self._contributions[index] != contribution:
+                raise PeerProtocolError(f"contribution: a second one of {device_id}")
+            return device_id
+        if self._signed.manifest.members[index].certificate.serial in self._anchors.revoked:
+            raise PeerProtocolError(f"contribution: certificate is revoked: {device_id}")
         if self._closed:
-            raise PeerProtocolError(f"contribution: too late: {self._name(index)}")
-        self._spool.put(_spool_name(self._name(index)), m2)
+            raise PeerProtocolError(f"contribution: too late: {device_id}")
+        self._spool.put(_spool_name(device_id), m2)
         for sum_index, data in words.items():
-            np.add(
-                self._sums[sum_index],
-                read_words(data, self._signed.manifest.word_bits),
-                out=self._sums[sum_index],
-            )
+            total = self._sums[sum_index]
+            np.add(total, read_words(data, self._signed.manifest.word_bits), out=total)
         self._contributions[index] = contribution
-        return self._name(index)
+        return device_id
 
     def close(self) -> None:
         """Take no more contributions."""
@@ -186,27 +99,22 @@ class Coordinator:
         return writer.bytes()
 
     def add_complaints(self, m2b: bytes) -> None:
-        """Take a member's list of bad shares; the same bytes again change nothing.
+        """Take a member's list of bad shares; the same list again changes nothing.
 
         Raises:
-            PeerProtocolError: malformed, forged, of another round, a second list, or after the ballot.
+            PeerProtocolError: malformed, forged, of another round, a second list, or out of its time.
         """
-        reader = Reader(m2b, "complaints")
-        start(reader, "complaints", self._signed.mh)
-        index = reader.u16()
-        accused = [reader.u16() for _ in range(reader.u16())]
-        body = m2b[: reader.position]
-        self._check_signature(index, "complaints", body, reader)
-        ascending(accused, len(self._signed.manifest.members), "complaints")
+        index, accused = read_complaints(self._signed, m2b)
+        device_id = self._signed.device(index)
         if not set(accused) <= set(self._contributions):
-            raise PeerProtocolError(f"complaints: about a device that gave nothing: {self._name(index)}")
+            raise PeerProtocolError(f"complaints: about a device that gave nothing: {device_id}")
         if index in self._complaints:
-            if self._complaints[index][0] != body:
-                raise PeerProtocolError(f"complaints: a second list of {self._name(index)}")
+            if self._complaints[index] != accused:
+                raise PeerProtocolError(f"complaints: a second list of {device_id}")
             return
         if self._ballot is not None or not self._closed:
-            raise PeerProtocolError(f"complaints: out of their time: {self._name(index)}")
-        self._complaints[index] = (body, accused)
+            raise PeerProtocolError(f"complaints: out of their time: {device_id}")
+        self._complaints[index] = accused
 
     def ballot(self) -> bytes:
         """Fix the survivor sets, once: contributors that nobody accused.
@@ -218,32 +126,17 @@ class Coordinator:
             return self._encoded_ballot
         if not self._closed:
             raise LocalProtocolError("survivors are fixed once contributions are closed")
-        manifest = self._signed.manifest
-        if len(self._complaints) < manifest.committee.quorum:
-            raise RoundAborted(
-                f"too few members checked their shares, {manifest.committee.quorum} must: "
-                f"{len(self._complaints)}"
-            )
-        accused = {index for _, listed in self._complaints.values() for index in listed}
+        quorum, answered = self._signed.manifest.committee.quorum, len(self._complaints)
+        if answered < quorum:
+            raise RoundAborted(f"too few members checked their shares, {quorum} must: {answered}")
+        accused = {index for listed in self._complaints.values() for index in listed}
         good = {i: c for i, c in sorted(self._contributions.items()) if i not in accused}
-        survivors = []
-        for sum_index, spec in enumerate(manifest.sums):
-            entries = tuple(
-                Entry(index=i, rank=c.header.rank, contribution=digest("contribution", c.encoded))
-                for i, c in good.items()
-                if sum_index in c.header.words
-            )
-            if not spec.n_min <= len(entries) <= manifest.n_max:
-                self._reasons[spec.name] = (
-                    f"survivors not within {spec.n_min} and {manifest.n_max}: {len(entries)}"
-                )
-                entries = ()
-            survivors.append(entries)
+        survivors = tuple(self._survivors(i, spec, good) for i, spec in enumerate(self._signed.manifest.sums))
         if not any(survivors):
-            raise RoundAborted(f"no sum has enough survivors: {len(good)} of {len(manifest.members)} devices")
+            raise RoundAborted(f"no sum has enough survivors: {len(good)} devices")
         for index in sorted(accused):
             self._remove(index)
-        self._ballot = Ballot(survivors=tuple(survivors))
+        self._ballot = Ballot(survivors=survivors)
         self._encoded_ballot = self._ballot.encode(self._signed.mh)
         self._ballot_hash = ballot_digest(self._encoded_ballot)
         return self._encoded_ballot
@@ -254,13 +147,9 @@ class Coordinator:
         Raises:
             PeerProtocolError: malformed, forged, of another round, or for another ballot.
         """
-        reader = Reader(vote, "vote")
-        start(reader, "vote", self._signed.mh)
-        index, voted = reader.u16(), reader.raw(HASH_BYTES)
-        signature = vote[reader.position :]
-        self._check_signature(index, "vote", vote[: reader.position], reader)
+        index, voted, signature = read_vote(self._signed, vote)
         if self._ballot is None or voted != self._ballot_hash:
-            raise PeerProtocolError(f"vote: for another ballot: {self._name(index)}")
+            raise PeerProtocolError(f"vote: for another ballot: {self._signed.device(index)}")
         self._votes[index] = signature
 
     @property
@@ -277,32 +166,21 @@ class Coordinator:
         return self._certificate
 
     def add_opening(self, opening: bytes) -> None:
-        """Take a member's sums of shares; the same bytes again change nothing.
+        """Take a member's sums of shares; the same ones again change nothing.
 
         Raises:
             PeerProtocolError: malformed, forged, of another round or ballot, or a second one.
         """
-        manifest = self._signed.manifest
-        reader = Reader(opening, "opening")
-        start(reader, "opening", self._signed.mh)
-        index, ballot = reader.u16(), reader.raw(HASH_BYTES)
-        size = 4 * num_groups(manifest.committee.packing)
-        answers = {
-            reader.u16(): np.frombuffer(reader.blob(max_len=size), np.uint8) for _ in range(reader.u16())
-        }
-        body = opening[: reader.position]
-        self._check_signature(index, "opening", body, reader)
+        index, ballot, values = read_opening(self._signed, opening)
+        device_id = self._signed.device(index)
         if self._ballot is None or ballot != self._ballot_hash:
-            raise PeerProtocolError(f"opening: of another ballot: {self._name(index)}")
-        wanted = [i for i, entries in enumerate(self._ballot.survivors) if entries]
-        if list(answers) != wanted or any(a.size != size for a in answers.values()):
-            raise PeerProtocolError(f"opening: other sums than were voted for: {self._name(index)}")
-        values = {i: a.view(SHARE_DTYPE).astype(np.uint32) for i, a in answers.items()}
-        if any(int(v.max()) >= MODULUS for v in values.values()):
-            raise PeerProtocolError(f"opening: a value of q or above: {self._name(index)}")
-        if index in self._openings and self._openings[index][0] != body:
-            raise PeerProtocolError(f"opening: a second one of {self._name(index)}")
-        self._openings[index] = (body, values)
+            raise PeerProtocolError(f"opening: of another ballot: {device_id}")
+        if list(values) != [i for i, entries in enumerate(self._ballot.survivors) if entries]:
+            raise PeerProtocolError(f"opening: other sums than were voted for: {device_id}")
+        known = self._openings.get(index, values)
+        if any(not np.array_equal(known[i], values[i]) for i in values):
+            raise PeerProtocolError(f"opening: a second one of {device_id}")
+        self._openings[index] = values
 
     @property
     def can_open(self) -> bool:
@@ -310,7 +188,7 @@ class Coordinator:
         return self.has_quorum and len(self._openings) >= self._signed.manifest.committee.threshold
 
     def result(self) -> RoundResult:
-        """Interpolate the sums' keys, lift the masks, check the check coordinates.
+        """Open every sum of the ballot, once.
 
         Raises:
             RoundAborted: too few openings, a member lied, or a sum is inconsistent; nothing was opened.
@@ -320,15 +198,14 @@ class Coordinator:
         if self._ballot is None or not self.can_open:
             raise RoundAborted(f"too few members opened: {len(self._openings)}")
         sums: dict[str, OpenedSum] = {}
-        survivors: set[str] = set()
-        for sum_index, (spec, entries) in enumerate(
-            zip(self._signed.manifest.sums, self._ballot.survivors, strict=True)
-        ):
+        for i, entries in enumerate(self._ballot.survivors):
             if entries:
-                devices = tuple(self._name(entry.index) for entry in entries)
-                survivors.update(devices)
-                total = self._open(sum_index, len(entries))
-                sums[spec.name] = OpenedSum(total_D=total, num_devices=len(entries), devices=devices)
+                answers = {member: values[i] for member, values in self._openings.items()}
+                sums[self._signed.manifest.sums[i].name] = OpenedSum(
+                    total_D=open_sum(self._signed, i, self._sums[i], answers, len(entries)),
+                    num_devices=len(entries),
+                    devices=tuple(self._signed.device(entry.index) for entry in entries),
+                )
         certificate = self.quorum_certificate()
         self._result = RoundResult(
             sums=sums,
@@ -336,70 +213,38 @@ class Coordinator:
             ballot=self._encoded_ballot,
             quorum_certificate=certificate,
             quorum_digest=digest("quorum", certificate).hex(),
-            survivors=tuple(sorted(survivors)),
-            accused=tuple(
-                (self._name(accuser), self._name(accused))
-                for accuser, (_, listed) in sorted(self._complaints.items())
-                for accused in listed
-            ),
+            survivors=tuple(sorted({d for opened in sums.values() for d in opened.devices})),
+            accused=self._accusations(),
         )
         return self._result
 
-    def _open(self, sum_index: int, num_devices: int) -> NDArray[np.float64]:
-        manifest = self._signed.manifest
-        spec, committee = manifest.sums[sum_index], manifest.committee
-        answers = {member: values[sum_index] for member, (_, values) in self._openings.items()}
-        key = reconstruct(answers, committee.threshold, committee.packing)
-        words = self._sums[sum_index]
-        total = np.empty(len(words))
-        for where, mask in Expander(public_key(self._signed.mh, spec.name), key).blocks(len(words)):
-            total[where] = unmask(words[where], mask, manifest.word_bits)
-        checks = np.abs(total[spec.dim :])
-        if len(checks) != NUM_CHECKS or checks.max() > error_bound(num_devices, manifest.word_bits):
-            raise RoundAborted(f"SumInconsistent: check coordinates are not zero: {spec.name}")
-        return total[: spec.dim]
-
-    def _read(self, m2: bytes) -> tuple[int, _Contribution, dict[int, bytes]]:
-        """Check a contribution against its signed header."""
-        manifest = self._signed.manifest
-        reader = Reader(m2, "contribution")
-        encoded, signature = reader.blob(max_len=MAX_HEADER), reader.raw(SIGNATURE_BYTES)
-        index, header = verify_header(self._signed, encoded, signature)
-        if manifest.members[index].certificate.serial in self._anchors.revoked:
-            raise PeerProtocolError(f"contribution: certificate is revoked: {self._name(index)}")
-        sealed = tuple(reader.blob(max_len=MAX_SEALED) for _ in header.sealed)
-        words = {}
-        for sum_index in header.words:
-            size = num_words(manifest.sums[sum_index]) * manifest.word_bits // 8
-            words[sum_index] = reader.blob(max_len=size)
-            if len(words[sum_index]) != size:
-                raise PeerProtocolError(f"contribution: a sum of another length: {self._name(index)}")
-        reader.finish()
-        hashes = {i: digest("words", data) for i, data in words.items()}
-        if hashes != header.words or tuple(digest("sealed", data) for data in sealed) != header.sealed:
-            raise PeerProtocolError(f"contribution: not what its header signs: {self._name(index)}")
-        kept = _Contribution(
-            message=digest("message", m2), encoded=encoded, signature=signature, header=header, sealed=sealed
+    def _survivors(self, sum_index: int, spec: SumSpec, good: dict[int, Contribution]) -> tuple[Entry, ...]:
+        """List who is in a sum; nobody, with the reason kept, if they are too few or too many."""
+        entries = tuple(
+            Entry(index=i, rank=c.header.rank, contribution=digest("contribution", c.encoded))
+            for i, c in good.items()
+            if sum_index in c.header.words
         )
-        return index, kept, words
+        n_max = self._signed.manifest.n_max
+        if spec.n_min <= len(entries) <= n_max:
+            return entries
+        self._reasons[spec.name] = f"survivors not within {spec.n_min} and {n_max}: {len(entries)}"
+        return ()
+
+    def _accusations(self) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (self._signed.device(accuser), self._signed.device(accused))
+            for accuser, listed in sorted(self._complaints.items())
+            for accused in listed
+        )
 
     def _remove(self, index: int) -> None:
         """Take an accused device's words out of the sums again."""
-        _, _, words = self._read(self._spool.get(_spool_name(self._name(index))))
+        stored = self._spool.get(_spool_name(self._signed.device(index)))
+        _, _, words = read_contribution(self._signed, stored)
         for sum_index, data in words.items():
             total = self._sums[sum_index]
             np.subtract(total, read_words(data, self._signed.manifest.word_bits), out=total)
-
-    def _check_signature(self, index: int, domain: str, body: bytes, reader: Reader) -> None:
-        """Check a member's signature, the last field of its message."""
-        signature = reader.raw(SIGNATURE_BYTES)
-        reader.finish()
-        if index >= len(self._signed.manifest.members):
-            raise PeerProtocolError(f"{domain}: not a member of this round: {index}")
-        verify(self._signed.manifest.members[index].certificate.public_key, domain, body, signature)
-
-    def _name(self, index: int) -> str:
-        return self._signed.manifest.members[index].device_id
 
 
 def _spool_name(device_id: str) -> str:

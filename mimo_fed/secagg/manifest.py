@@ -17,6 +17,8 @@ from mimo_fed.secagg.crypto import SIGNATURE_BYTES, SUITE, SigningKey, digest, v
 from mimo_fed.secagg.identity import MAX_PREKEY, Anchors, Prekey, check_name, verify_prekey
 from mimo_fed.secagg.words import WORD_BITS
 
+NUM_CHECKS: Final = 64
+"""coordinates appended to every sum that are zero in every honest input"""
 MAX_MEMBERS: Final = 64
 MIN_MEMBERS: Final = 3
 MAX_SUMS: Final = 64
@@ -31,6 +33,11 @@ class SumSpec:
     name: str
     dim: int
     n_min: int
+
+
+def num_words(spec: SumSpec) -> int:
+    """Count the words of a sum: its inputs and the check coordinates."""
+    return spec.dim + NUM_CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +144,10 @@ class SignedManifest:
     manifest: Manifest
     mh: bytes
     encoded: bytes
+
+    def device(self, index: int) -> str:
+        """Return the id of the member of that index."""
+        return self.manifest.members[index].device_id
 
 
 def make_manifest(key: SigningKey, manifest: Manifest) -> bytes:

@@ -77,7 +77,7 @@ def reconstruct(answers: Mapping[int, NDArray[np.uint32]], threshold: int, packi
         if not np.array_equal(expected, np.stack([answers[i] for i in surplus]).astype(np.uint64)):
             suspects = _suspects(answers, threshold)
             raise RoundAborted(
-                "a member lied: the openings contradict each other"
+                "openings contradict each other: a member lied, or a contributor's shares were inconsistent"
                 + (f"; without member {suspects[0]} they agree" if len(suspects) == 1 else "")
             )
     secrets = modular.multiply(_lagrange(points, tuple(-1 - i for i in range(packing))), known)

@@ -1,0 +1,32 @@
+"""Where a coordinator keeps contributions until their round is over."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Spool(Protocol):
+    """A durable store of messages by name."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store; durable when it returns. The same name again replaces."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """Return what was stored."""
+        ...
+
+
+class MemorySpool:
+    """A spool that a kill erases: for simulations and tests."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store."""
+        self._kept[name] = data
+
+    def get(self, name: str) -> bytes:
+        """Return what was stored."""
+        return self._kept[name]
