@@ -6,6 +6,7 @@ process; a call that raises leaves the model as it was.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -27,9 +28,10 @@ from mimo_fed.model.train import (
     TrainReport,
     batch_loss,
     batches,
+    give_memory_back,
     run_steps,
 )
-from mimo_fed.model.trial import TrialReport, check_factors, try_adapter
+from mimo_fed.model.trial import TrialReport, try_adapter
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 """the personal adapter's possible shares"""
@@ -52,11 +54,12 @@ class DeviceModel:
         self.spec = spec
         self._branches = Branches(base, spec)
         self._installed = GlobalAdapter.zero(spec)
+        self._digest = self._installed.digest()
 
     @property
     def installed_digest(self) -> str:
         """Digest of the installed global adapter; of the zero adapter at first."""
-        return self._installed.digest()
+        return self._digest
 
     @property
     def personal_scale(self) -> float:
@@ -67,14 +70,12 @@ class DeviceModel:
         """Replace the global adapter; the bytes are checked in full before anything moves.
 
         Raises:
-            SpecMismatch: malformed, or of another shape, base or basis.
-            InstallError: a value is not finite.
+            DigestMismatch: not a whole safetensors file.
+            SpecMismatch: of another shape, base or basis, or with a value that is not finite.
         """
-        self._set_global(check_factors(GlobalAdapter.from_safetensors(adapter, self.spec)))
-
-    def _set_global(self, adapter: GlobalAdapter) -> None:
-        self._branches.set_global(adapter)
-        self._installed = adapter
+        checked = GlobalAdapter.from_safetensors(adapter, self.spec)
+        self._branches.set_global(checked)
+        self._installed, self._digest = checked, hashlib.sha256(adapter).hexdigest()
 
     def loss(self, texts: Sequence[str], arm: Arm) -> Loss:
         """Cost of `texts` under one arm, every token counted once."""
@@ -139,6 +140,7 @@ class DeviceModel:
         finally:
             branches.freeze()
             branches.set_global(self._installed)
+            give_memory_back()
         return GlobalDelta(
             delta={name: after[name] - before[name] for name in after},
             loss_before=loss_before,
@@ -198,6 +200,8 @@ class DeviceModel:
             branches.freeze()
             personal.restore(branches, kept, scale)
             raise
+        finally:
+            give_memory_back()
         return TrainReport(
             loss_before=loss_before, loss_after=loss_after, num_tokens=num_tokens, seconds=watch.seconds
         )
@@ -212,8 +216,7 @@ class DeviceModel:
 
         def on_first_batch() -> float:
             self._branches.use(arm)
-            with torch.inference_mode():
-                return float(batch_loss(self._branches.model, rows_BT))
+            return batch_loss(self._branches.model, rows_BT, backward=False)
 
         return on_first_batch
 

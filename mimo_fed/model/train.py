@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,12 @@ Progress = Callable[[int, int, float], None]
 """called after each step with (steps done, steps in all, nats per token of the step)"""
 Stop = Callable[[], bool]
 """polled before each step; True ends training"""
+
+
+MICRO_TOKENS = 258
+"""most tokens in one forward and backward pass: two rows of 128 and their targets"""
+HEAD_TOKENS = 64
+"""positions whose logits exist at once"""
 
 
 class TrainingStopped(MimoFedError):
@@ -79,12 +87,41 @@ def batches(
         del stream[:needed]
 
 
-def batch_loss(model: PreTrainedModel, rows_BT: torch.Tensor) -> torch.Tensor:
-    """Mean nats per token of a batch as `batches` yields it."""
-    rows_BT = rows_BT.to(model.device)
-    hidden = decoder_output(model, rows_BT[:, :-1])
-    head = model.get_output_embeddings()
-    return functional.cross_entropy(head(hidden).flatten(0, 1).float(), rows_BT[:, 1:].flatten())
+def batch_loss(model: PreTrainedModel, rows_BT: torch.Tensor, *, backward: bool) -> float:
+    """Return the mean nats per token of a batch of `batches`; with `backward`, add up its gradients.
+
+    Logits are large (a batch times the vocabulary), so they exist for a few tokens at a time; what flows back
+    from them is gathered before it goes on into the decoder. Rows run a few at a time for the same reason.
+    """
+    total = 0.0
+    for rows in rows_BT.to(model.device).split(max(1, MICRO_TOKENS // rows_BT.shape[1])):
+        with torch.set_grad_enabled(backward):
+            hidden = decoder_output(model, rows[:, :-1])
+        nats, gradient = _head_loss(model, hidden, rows[:, 1:], backward)
+        total += nats
+        if backward:
+            num_tokens = rows_BT.shape[0] * (rows_BT.shape[1] - 1)
+            hidden.backward(gradient / num_tokens)
+    return total / (rows_BT.shape[0] * (rows_BT.shape[1] - 1))
+
+
+def _head_loss(
+    model: PreTrainedModel, hidden_BTH: torch.Tensor, targets_BT: torch.Tensor, backward: bool
+) -> tuple[float, torch.Tensor]:
+    """Return summed nats and their gradient on the hidden states; the head is frozen."""
+    head: nn.Module = model.get_output_embeddings()
+    flat = hidden_BTH.detach().flatten(0, 1)
+    gradient = torch.zeros_like(flat)
+    nats = 0.0
+    for low in range(0, len(flat), HEAD_TOKENS):
+        states = flat[low : low + HEAD_TOKENS].clone().requires_grad_(backward)
+        with torch.set_grad_enabled(backward):
+            wanted = targets_BT.flatten()[low : low + HEAD_TOKENS]
+            cost = functional.cross_entropy(head(states).float(), wanted, reduction="sum")
+        if backward:
+            (gradient[low : low + HEAD_TOKENS],) = torch.autograd.grad(cost, states)
+        nats += float(cost.detach())
+    return nats, gradient.view_as(hidden_BTH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +160,13 @@ def run_steps(
             raise TrainingStopped(f"training was stopped before step {step + 1} of {plan.num_steps}")
         plan.before_step(step)
         rows_BT = next(stream)
-        loss = batch_loss(model, rows_BT)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = batch_loss(model, rows_BT, backward=True)
         plan.after_backward()
         optimizer.step()
         num_tokens += rows_BT.shape[0] * (rows_BT.shape[1] - 1)
         if progress is not None:
-            progress(step + 1, plan.num_steps, float(loss.detach()))
+            progress(step + 1, plan.num_steps, loss)
     return num_tokens
 
 
@@ -144,3 +180,11 @@ class Stopwatch:
     def seconds(self) -> float:
         """Seconds so far."""
         return time.perf_counter() - self._started
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system: glibc would keep hundreds of megabytes of activations."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

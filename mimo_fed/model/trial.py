@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from mimo_fed.adapter import GlobalAdapter
-from mimo_fed.errors import AdapterError, InstallError
+from mimo_fed.errors import AdapterError
 from mimo_fed.model.lora import Branches
 from mimo_fed.model.loss import encode, measure
 
@@ -38,18 +37,6 @@ class TrialReport:
     """the same under the release; 0 if not measured"""
 
 
-def check_factors(adapter: GlobalAdapter) -> GlobalAdapter:
-    """Return `adapter` if every value of it is finite.
-
-    Raises:
-        InstallError: a factor holds NaN or infinity.
-    """
-    for name, factor in adapter.factors.items():
-        if not np.isfinite(factor).all():
-            raise InstallError(f"the release holds values that are not finite, in {name}")
-    return adapter
-
-
 def try_adapter(
     branches: Branches,
     tokenizer: PreTrainedTokenizerBase,
@@ -62,8 +49,8 @@ def try_adapter(
     """Run `candidate` in place of `installed`, then put `installed` back, whatever happens."""
     report = TrialReport(ok=False, reason="", loss_before=0.0, loss_after=0.0)
     try:
-        adapter = check_factors(GlobalAdapter.from_safetensors(candidate, installed.spec))
-    except (AdapterError, InstallError) as error:
+        adapter = GlobalAdapter.from_safetensors(candidate, installed.spec)
+    except AdapterError as error:
         return replace(report, reason=error.message)
     branches.use("global")
     if texts:
