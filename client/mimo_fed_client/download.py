@@ -19,7 +19,6 @@ import httpx
 from mimo_fed.errors import TransportError, VerificationError
 
 ATTEMPTS = 5
-_CHUNK_BYTES = 64 << 10
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
@@ -68,7 +67,7 @@ class Downloader:
 
         def receive(response: httpx.Response) -> None:
             body.clear()
-            for chunk in response.iter_raw(_CHUNK_BYTES):
+            for chunk in response.iter_raw():
                 self.bytes_down += len(chunk)
                 body.extend(chunk)
                 if len(body) > max_bytes:
@@ -82,7 +81,7 @@ class Downloader:
 
         Raises:
             TransportError: the server cannot be reached, refuses, or stops early; what came is kept.
-            VerificationError: there are more than `length` bytes; what came is thrown away.
+            VerificationError: the file has another length.
         """
         self._parts.mkdir(parents=True, exist_ok=True)
         part = self._parts / f"{hashlib.sha256(url.encode()).hexdigest()}.part"
@@ -96,6 +95,9 @@ class Downloader:
 
         def receive(response: httpx.Response) -> None:
             start = _range_start(response)
+            declared = response.headers.get("content-length", "")
+            if declared.isdecimal() and start + int(declared) != length:
+                raise VerificationError(f"{start + int(declared)} bytes, where {length} were signed: {url}")
             if start == 0:
                 part.unlink(missing_ok=True)
                 tag.unlink(missing_ok=True)
@@ -105,7 +107,7 @@ class Downloader:
             if start != there:
                 raise _Again(f"asked for byte {there} on, given byte {start} on")
             with part.open("ab") as file:
-                for chunk in response.iter_raw(_CHUNK_BYTES):
+                for chunk in response.iter_raw():
                     self.bytes_down += len(chunk)
                     there += len(chunk)
                     if there > length:
