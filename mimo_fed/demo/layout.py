@@ -11,6 +11,7 @@ from typing import Any
 
 from mimo_fed.config import PrivacyConfig, RoundConfig, TrainConfig
 from mimo_fed.data import DemoDevice
+from mimo_fed.demo.processes import end_leftovers
 from mimo_fed.demo.toml import to_toml
 from mimo_fed.errors import ConfigError
 
@@ -117,6 +118,7 @@ class Layout:
                 raise ConfigError(
                     f"folder is not a run of the demo: {self.root}", hint="choose another --name"
                 )
+            end_leftovers(self.root)
             shutil.rmtree(self.root)
         self.root.mkdir(parents=True, exist_ok=True)
         self._marker.write_text(json.dumps({**asdict(settings), "runs": str(settings.runs)}) + "\n")

@@ -195,6 +195,25 @@ def failed(name: str, code: int, log: Path) -> MimoFedError:
     )
 
 
+def end_leftovers(directory: Path) -> tuple[str, ...]:
+    """End processes of an earlier run in this directory that was killed before it could; return their names.
+
+    A process id may belong to somebody else by now: only one whose command names the directory is ended.
+    """
+    try:
+        table = json.loads((directory / "processes.json").read_text())
+    except (OSError, ValueError):
+        return ()
+    ended = []
+    for name, entry in table.items():
+        with suppress(OSError):
+            command = Path(f"/proc/{entry['pid']}/cmdline").read_bytes()
+            if str(directory).encode() in command:
+                os.killpg(entry["pid"], signal.SIGKILL)
+                ended.append(name)
+    return tuple(ended)
+
+
 def free_ports(count: int) -> tuple[int, ...]:
     """Distinct TCP ports of this host that are free now; all are held until the last is found."""
     held = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mimo_fed.demo.processes import MAX_RESTARTS, Child, Processes, free_ports, listening
+from mimo_fed.demo.processes import MAX_RESTARTS, Child, Processes, end_leftovers, free_ports, listening
 from mimo_fed.errors import TransportError
 from mimo_fed.events import read_events
 
@@ -122,6 +122,21 @@ def test_call_returns_the_output_and_passes_the_environment(tmp_path: Path) -> N
         assert processes.call("paint", command, tmp_path / "log") == "green\n"
         with pytest.raises(TransportError, match="paint ended with code 1"):
             processes.call("paint", [*command, "extra"], tmp_path / "log")
+
+
+def test_leftovers_of_a_killed_run_are_ended_and_nothing_else(tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    with Processes({}, tmp_path) as processes:
+        ours = processes.start("superlink", [*SLEEPER, str(run / "superlink")], tmp_path / "a.log")
+        theirs = processes.start("editor", [*SLEEPER, str(other)], tmp_path / "b.log")
+        table = {name: {"pid": c.process.pid} for name, c in (("superlink", ours), ("editor", theirs))}
+        table["gone"] = {"pid": 2**22 + 1}
+        (run / "processes.json").write_text(json.dumps(table))
+        assert end_leftovers(run) == ("superlink",)
+        assert ours.process.wait(5) == -signal.SIGKILL
+        assert theirs.process.poll() is None
+    assert end_leftovers(other) == ()
 
 
 def test_free_ports_are_distinct_and_free() -> None:
