@@ -206,6 +206,14 @@ def _installed(device: DeviceState, name: str, event: Event) -> None:
     device.state, device.release = str(event["state"]), int(event["release"])
 
 
+def _rolled_back(device: DeviceState, name: str, event: Event) -> str:
+    return f"  {name} rolled release {event['release']} back to {event['serving']}: {event['reason']}"
+
+
+def _failed(device: DeviceState, name: str, event: Event) -> str:
+    return f"  {name} could not install ({event['code']}), what served still does: {event['message']}"
+
+
 _DEVICE: dict[str, Callable[[DeviceState, str, Event], str | None]] = {
     "state": _state,
     "progress": _progress,
@@ -221,4 +229,6 @@ _DEVICE: dict[str, Callable[[DeviceState, str, Event], str | None]] = {
     "bytes": _bytes,
     "refused": _refused,
     "installed": _installed,
+    "release.rolled_back": _rolled_back,
+    "install.failed": _failed,
 }

@@ -107,7 +107,11 @@ def test_refusals_of_both_sides_are_told(files: dict[str, Path], tail: Tail, boa
         "refusal", round_id="r", device="car-1", code="protocol.peer", message="forged"
     )
     EventLog(files["watch-1"]).emit("refused", stage="contribute", code="privacy", message="NaN")
+    EventLog(files["phone-1"]).emit("release.rolled_back", release=2, reason="NaN", serving=1)
+    EventLog(files["phone-1"]).emit("install.failed", state="FETCH", code="transport", message="no way")
     lines = tail.read(board)
+    assert "  phone-1 rolled release 2 back to 1: NaN" in lines
+    assert "  phone-1 could not install (transport), what served still does: no way" in lines
     assert "  car-1 refused (protocol.peer): forged" in lines
     assert "  watch-1 refuses stage contribute (privacy): NaN" in lines
 
