@@ -216,8 +216,14 @@ def _provenance(
         "seed": plan.seed,
         "command": f"{COMMAND} --suite {plan.suite} --languages {languages} --seed {plan.seed}",
         "licence": LICENCE,
-        "packages": [
-            {"package": name, "source": by_name[name].source, "version": by_name[name].version}
-            for name in used
-        ],
+        "packages": [_package_record(by_name[name]) for name in used],
+    }
+
+
+def _package_record(package: Package) -> dict[str, str]:
+    return {
+        "package": package.name,
+        "source": package.source,
+        "version": package.version,
+        "licence": "see debian/copyright of the package",
     }

@@ -14,6 +14,7 @@ from mimo_fed.errors import DataError, TransportError
 
 _TIMEOUT_S = 60.0
 _SUFFIXES = ("xz", "bz2", "gz")
+_AS_STORED = {"Accept-Encoding": "identity"}
 
 
 def download_indices(
@@ -32,16 +33,15 @@ def download_indices(
         TransportError: the mirror cannot be reached or lacks a file.
         DataError: a file is not what the Release file says.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     root = f"{mirror.rstrip('/')}/dists/{suite}"
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with (
-        httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True) as client,
+        httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True, headers=_AS_STORED) as client,
         Progress(*columns, disable=quiet) as progress,
     ):
         signed = _get(client, f"{root}/InRelease", progress)
         release = parse_release(signed.decode("utf-8", errors="replace"))
-        (folder / f"dists_{suite}_InRelease").write_bytes(signed)
+        _save(folder / f"dists_{suite}_InRelease", signed)
         for kind in kinds:
             name = _listed(release, kind)
             path = folder / f"dists_{suite}_{name.replace('/', '_')}"
@@ -49,7 +49,15 @@ def download_indices(
                 continue
             data = _get(client, f"{root}/{name}", progress)
             release.check(name, data)
-            path.write_bytes(data)
+            _save(path, data)
+
+
+def _save(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"cannot write index: {path}: {error.strerror}") from error
 
 
 def _listed(release: Release, kind: str) -> str:

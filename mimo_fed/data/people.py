@@ -23,10 +23,9 @@ _LIST_ADDRESS = re.compile(
 _PERSON = re.compile(r"^(?P<name>[^<>]+?)\s*<(?P<address>[^<>]+)>$")
 
 _CAPITALISED = re.compile(r"\b([A-ZÀ-ÖØ-Þ][\w'’-]+)\s+(?=(?:[A-Z]\.\s*)?[A-ZÀ-ÖØ-Þ])")
-_INITIAL = re.compile(r"(?<![zdu]\. )\b[A-Z]\.\s?[A-ZÀ-ÖØ-Þ][a-zß-ÿ]{2,}")
-_BY_WHOM = re.compile(
-    r"\b(?:by|of|from|and|da|di|dal|e|von|und|vom|par|de|et|por|y)\s+[A-ZÀ-ÖØ-Þ][a-zß-ÿ]+\s+[A-ZÀ-ÖØ-Þ][a-zß-ÿ]+\b"
-)
+_NAME = r"[A-ZÀ-ÖØ-Þ][\w'’-]*[a-zß-ÿ]"
+_INITIAL = re.compile(rf"(?<![zdu]\. )\b[A-Z]\.\s?{_NAME}{{2}}")
+_BY_WHOM = re.compile(rf"\b(?:by|of|from|and|da|di|dal|e|von|und|vom|par|de|et|por|y)\s+{_NAME}\s+{_NAME}\b")
 _AUTHORSHIP = re.compile(
     r"[@©]|://|\bwww\.|\(c\)|copyright|written by|author|maintained by|created by|developed by|thanks to"
     r"|scritt[oaie] da|autor[ei]|mantenut[oaie] da|creat[oaie] da|sviluppat[oaie] da|grazie a"
