@@ -35,6 +35,16 @@ class PrivateCorpus:
         """UTF-8 bytes to train on."""
         return sum(len(text.encode()) for text in self.train)
 
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """What decisions are made on: the validation text; the last piece to train on if there is none."""
+        return self.validation or self.train[-1:]
+
+    @property
+    def reported_on(self) -> tuple[str, ...]:
+        """What figures are reported on: the test text; the held-out text if there is none."""
+        return self.test or self.held_out
+
     def weight(self, weight_max: int) -> int:
         """How much this device counts in a mean: by its amount of training text, 1 to `weight_max`."""
         return max(1, min(weight_max, round(self.train_bytes / BYTES_PER_WEIGHT)))

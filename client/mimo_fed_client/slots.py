@@ -105,7 +105,7 @@ class Slots:
         return name
 
     def _spare(self) -> str:
-        """The slot that does not serve; a slot that serves because the other is damaged is not spare."""
+        """Name the slot to write to: never the one that serves, also when the pointer's own is damaged."""
         pointer = self._pointer()
         if pointer is None:
             return "a"
