@@ -146,5 +146,7 @@ class Rig:
 
 def plain_sum(vectors: Iterable[Vector]) -> NDArray[np.int64]:
     """The centred sum, in integers."""
-    total = np.sum([v.astype(np.int64) for v in vectors], axis=0) % MODULUS
+    total = np.zeros(1, np.int64)
+    for vector in vectors:
+        total = (total + vector) % MODULUS
     return np.where(total > MODULUS // 2, total - MODULUS, total)
