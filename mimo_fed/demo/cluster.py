@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
@@ -49,7 +49,9 @@ class Cluster:
     ) -> None:
         self._layout, self._settings, self._devices = layout, settings, devices
         self._processes, self._say = processes, say
-        self.ports = Ports(**dict(zip(Ports.__dataclass_fields__, free_ports(5), strict=True)))
+        self.ports = Ports(
+            **dict(zip((f.name for f in fields(Ports)), free_ports(len(fields(Ports))), strict=True))
+        )
 
     def set_up(self) -> None:
         """Make keys, signed roots, the adapter's shape, release 0, and every file the processes read."""
@@ -104,16 +106,9 @@ class Cluster:
 
     def _start_services(self) -> None:
         layout, ports = self._layout, self.ports
-        for name, home, port in (
-            ("authority", layout.authority, ports.authority),
-            ("registry", layout.registry, ports.registry),
-        ):
-            self._start(name, name, "serve", "--home", str(home), "--host", HOST, "--port", str(port))
-        self._start(
-            *("superlink", "superlink", "serve", "--home", str(layout.superlink)),
-            *("--serverappio-port", str(ports.serverappio)),
-            *("--fleet-port", str(ports.fleet), "--control-port", str(ports.control)),
-        )
+        for name, port in asdict(ports).items():
+            home = str(layout.root / name)
+            self._start(name, name, "serve", "--home", home, "--host", HOST, "--port", str(port))
         for name, port in asdict(ports).items():
             self._processes.wait_until(lambda port=port: listening(port), name, timeout_s=START_S)  # type: ignore[misc]
         self._say("enrolment authority, registry and SuperLink answer")

@@ -67,9 +67,7 @@ class Ports:
 
     authority: int
     registry: int
-    serverappio: int
-    fleet: int
-    control: int
+    superlink: int
 
     @property
     def registry_url(self) -> str:
@@ -135,7 +133,7 @@ def coordinator_table(layout: Layout, settings: DemoSettings, ports: Ports) -> d
         "spec_file": str(layout.spec),
         "registry_url": ports.registry_url,
         "registry_token_file": str(layout.registry / "admin-token"),
-        "superlink_control": f"{HOST}:{ports.control}",
+        "superlink": f"{HOST}:{ports.superlink}",
         "rounds": settings.rounds,
         "min_devices": settings.devices,
         "test_plaintext": str(layout.plaintext) if settings.test_plaintext else None,
@@ -153,7 +151,7 @@ def agent_table(layout: Layout, settings: DemoSettings, ports: Ports, device: De
         "rank": device.rank,
         "base": settings.base,
         "corpus": str(home / "corpus.jsonl"),
-        "superlink": f"{HOST}:{ports.fleet}",
+        "superlink": f"{HOST}:{ports.superlink}",
         "registry_url": ports.registry_url,
         "root_file": str(layout.registry / "root.json"),
         "authority_url": ports.authority_url,

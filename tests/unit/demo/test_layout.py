@@ -13,11 +13,20 @@ from rich.console import Console
 from mimo_fed.config import RoundConfig
 from mimo_fed.data import load_demo
 from mimo_fed.demo.ending import show
-from mimo_fed.demo.layout import DemoSettings, Layout, Ports, agent_table, write_secret, write_settings
+from mimo_fed.demo.layout import (
+    DemoSettings,
+    Layout,
+    Ports,
+    agent_table,
+    coordinator_table,
+    write_secret,
+    write_settings,
+)
 from mimo_fed.demo.run import Finished
 from mimo_fed.demo.see import Sight
 from mimo_fed.errors import ConfigError
 from mimo_fed_client.settings import load_settings
+from mimo_fed_server import settings as server_settings
 from tests.unit.demo.records import MEASURED, built, measured
 
 
@@ -54,9 +63,20 @@ def test_the_round_says_what_the_demo_changes() -> None:
     assert RoundConfig.from_json(config.to_json()) == config
 
 
+def test_the_coordinator_can_read_its_settings(tmp_path: Path) -> None:
+    settings, layout = DemoSettings(runs=tmp_path, rounds=2, devices=5), Layout(tmp_path, "demo")
+    path = layout.coordinator / "coordinator.toml"
+    ports = Ports(authority=1, registry=2, superlink=4)
+    write_settings(path, coordinator_table(layout, settings, ports))
+    read = server_settings.load_settings(path)
+    assert read.round == settings.round
+    assert (read.rounds, read.min_devices, read.superlink) == (2, 5, "127.0.0.1:4")
+    assert read.test_plaintext == ""
+
+
 def test_every_agent_can_read_its_settings(tmp_path: Path) -> None:
     settings, layout = DemoSettings(runs=tmp_path), Layout(tmp_path, "demo")
-    ports = Ports(authority=1, registry=2, serverappio=3, fleet=4, control=5)
+    ports = Ports(authority=1, registry=2, superlink=4)
     for device in load_demo():
         path = layout.device(device.name) / "agent.toml"
         write_settings(path, agent_table(layout, settings, ports, device))
