@@ -47,9 +47,9 @@ class Item:
 class Budget:
     """How many bytes of UTF-8 a device has in each split: at least, at most."""
 
-    train: tuple[int, int] = (6000, 9000)
-    validation: tuple[int, int] = (1500, 2000)
-    test: tuple[int, int] = (2000, 2500)
+    train: tuple[int, int] = (5000, 8000)
+    validation: tuple[int, int] = (900, 1300)
+    test: tuple[int, int] = (1500, 2000)
 
     def of(self, split: Split) -> tuple[int, int]:
         """Return the bounds of one split."""
