@@ -163,6 +163,7 @@ class Agent:
         if stage not in LONG_STAGES:
             return self._contributor.handle(stage, payload)
         with self._long:
+            self._answered()  # another thread's answer may have left while this one waited
             answer = self._contributor.handle(stage, payload)
             if stage == "contribute":
                 self._follow(answer[:1] == b"\x01")

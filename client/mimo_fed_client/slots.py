@@ -31,13 +31,12 @@ class Slots:
     """The adapter that serves, the spare slot, and the releases that failed here.
 
     Args:
-        folder: its own; made if missing.
+        folder: its own; made at the first install.
         damaged: called with a sentence when a slot turns out not to be whole.
     """
 
     def __init__(self, folder: Path, damaged: Callable[[str], None] = lambda what: None) -> None:
         self._folder, self._damaged = folder, damaged
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def current(self) -> Installed | None:
         """Return what serves; if its slot is damaged, what the other slot holds; None if there is nothing."""
