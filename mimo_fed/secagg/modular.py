@@ -8,6 +8,7 @@ whatever order the matrix product adds them. The result is exact and the same on
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -25,8 +26,9 @@ Residues = NDArray[np.uint64]
 
 def centred(values: Residues) -> Floats:
     """Represent residues by doubles in (-q/2, q/2)."""
-    signed = values.astype(np.int64)
-    return np.where(signed > MODULUS // 2, signed - MODULUS, signed).astype(np.float64)
+    signed: Floats = values.astype(np.float64)
+    signed -= (signed > MODULUS // 2) * float(MODULUS)
+    return signed
 
 
 def operator(matrix: Residues) -> Floats:
@@ -56,8 +58,7 @@ def reduce(values: Floats, scratch: Floats) -> None:
 
 def to_residues(values: Floats) -> Residues:
     """Turn centred doubles into residues in [0, q)."""
-    signed = values.astype(np.int64)
-    return np.where(signed < 0, signed + MODULUS, signed).astype(np.uint64)
+    return (values + (values < 0) * float(MODULUS)).astype(np.uint64)
 
 
 def multiply(prepared: Floats, values: Residues) -> Residues:
@@ -70,9 +71,14 @@ def multiply(prepared: Floats, values: Residues) -> Residues:
 
 def power(base: int, exponents: NDArray[np.int64], order: int) -> Residues:
     """Raise an element of that order to many integer powers."""
+    return _powers(base, order)[np.mod(exponents, order)]
+
+
+@cache
+def _powers(base: int, order: int) -> Residues:
     table = np.empty(order, np.uint64)
     value = 1
     for i in range(order):
         table[i] = value
         value = value * base % MODULUS
-    return table[np.mod(exponents, order)]
+    return table

@@ -145,17 +145,22 @@ def _second_stage() -> Floats:
     return modular.operator(matrix * np.uint64(pow(RING, -1, MODULUS)) % MODULUS)
 
 
+@cache
+def _forward() -> tuple[Residues, Floats, Residues, Floats]:
+    """Constants of the forward transform: psi^k, the 64-point stage, the twiddles, the 32-point stage."""
+    wide, narrow = np.arange(_COLUMNS), np.arange(_ROWS)
+    order = 2 * RING
+    inner = modular.power(_root(), 2 * _ROWS * wide[:, None] * wide[None, :], order)
+    twiddle = modular.power(_root(), 2 * wide[:, None] * narrow[None, :], order)
+    outer = modular.power(_root(), 2 * _COLUMNS * narrow[:, None] * narrow[None, :], order)
+    scale = modular.power(_root(), np.arange(RING), order)
+    return scale, modular.operator(inner), twiddle, modular.operator(outer)
+
+
 def _evaluate(coefficients: Residues) -> Residues:
     """Evaluate a polynomial at psi^(2j+1), j = 64 n1 + n2: the forward transform, (2048,) to (2048,)."""
-    # k = k1 + 32 k2:  psi^((2j+1) k) = omega^(n2 k + 64 n1 k1) psi^k
-    k = np.arange(RING)
-    scaled = coefficients * modular.power(_root(), k, 2 * RING) % MODULUS
-    by_k2 = scaled.reshape(_COLUMNS, _ROWS)
-    n2, k2 = np.arange(_COLUMNS)[:, None], np.arange(_COLUMNS)[None, :]
-    inner = modular.multiply(
-        modular.operator(modular.power(_root(), 2 * _ROWS * n2 * k2, 2 * RING)), by_k2
-    )  # rows n2, columns k1
-    twiddle = modular.power(_root(), 2 * np.arange(_COLUMNS)[:, None] * np.arange(_ROWS)[None, :], 2 * RING)
-    n1, k1 = np.arange(_ROWS)[:, None], np.arange(_ROWS)[None, :]
-    outer = modular.operator(modular.power(_root(), 2 * _COLUMNS * n1 * k1, 2 * RING))
-    return modular.multiply(outer, (inner * twiddle % MODULUS).T.copy()).reshape(RING)
+    # with k = k1 + 32 k2: psi^((2j+1) k) = psi^k omega^(32 n2 k2) omega^(n2 k1) omega^(64 n1 k1)
+    scale, inner, twiddle, outer = _forward()
+    by_k2 = (coefficients * scale % MODULUS).reshape(_COLUMNS, _ROWS)
+    turned = modular.multiply(inner, by_k2) * twiddle % MODULUS  # rows n2, columns k1
+    return modular.multiply(outer, turned.T.copy()).reshape(RING)
