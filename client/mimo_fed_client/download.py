@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -49,7 +51,9 @@ class Downloader:
     def __init__(self, parts: Path, *, attempts: int = ATTEMPTS, timeout_s: float = 30.0) -> None:
         self._parts = parts
         self._attempts = attempts
-        self._http = httpx.Client(timeout=httpx.Timeout(timeout_s, connect=5.0), follow_redirects=False)
+        self._http = httpx.Client(
+            verify=_tls(), timeout=httpx.Timeout(timeout_s, connect=5.0), follow_redirects=False
+        )
         self.bytes_down = 0
 
     def close(self) -> None:
@@ -106,7 +110,7 @@ class Downloader:
             there = part.stat().st_size if part.exists() else 0
             if start != there:
                 raise _Again(f"asked for byte {there} on, given byte {start} on")
-            with part.open("ab") as file:
+            with part.open("ab", buffering=0) as file:
                 for chunk in response.iter_raw():
                     self.bytes_down += len(chunk)
                     there += len(chunk)
@@ -156,6 +160,11 @@ class Downloader:
                 raise TransportError(f"not an address: {url}") from None
             time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 class _Again(Exception):

@@ -197,11 +197,11 @@ class Updater:
     def _floors(self) -> dict[str, int]:
         try:
             raw = json.loads((self._home / "floor.json").read_bytes())
+            return {str(name): int(number) for name, number in raw.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InstallError(f"the floor of release numbers cannot be read: {self._home}") from error
-        return {str(name): int(number) for name, number in raw.items()}
 
     def _raise_floor(self, channel: str, number: int) -> None:
         floors = self._floors()

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import ssl
 import time
+from functools import cache
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -40,7 +42,10 @@ class RegistryClient:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(
-                base_url=self._url, headers=headers, timeout=httpx.Timeout(30.0, connect=5.0)
+                base_url=self._url,
+                headers=headers,
+                timeout=httpx.Timeout(30.0, connect=5.0),
+                verify=_tls(),
             )
         except (httpx.InvalidURL, UnicodeEncodeError):
             raise ConfigError(f"not a registry's address: {url}") from None
@@ -161,6 +166,11 @@ class RegistryClient:
                 raise problem
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _refusal(response: httpx.Response) -> RegistryError:

@@ -6,6 +6,7 @@ Every lie ends in a typed error, and what is installed stays as it is.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -99,6 +100,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(download, "_FIRST_PAUSE_S", 0.005)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # power does not fail here
     home = tmp_path / "registry"
     shutil.copytree(template, home)
     registry = Registry(home, database=f"sqlite:///{home / 'registry.db'}")

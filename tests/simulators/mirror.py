@@ -65,6 +65,16 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(body[start:sent])
         self.close_connection = True
 
+    def hold(self, body: bytes, sent: int) -> None:
+        """Promise all of `body`, send the first `sent` bytes, then nothing, without hanging up."""
+        self.send_response(200)
+        self.send_header("etag", f'"{len(body)}"')
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:sent])
+        self.rfile.read(1)  # returns when the peer has gone
+        self.close_connection = True
+
     def endless(self) -> None:
         """Send bytes until the peer hangs up."""
         self.send_response(200)
