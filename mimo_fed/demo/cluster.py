@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
@@ -49,9 +49,8 @@ class Cluster:
     ) -> None:
         self._layout, self._settings, self._devices = layout, settings, devices
         self._processes, self._say = processes, say
-        self.ports = Ports(
-            **dict(zip((f.name for f in fields(Ports)), free_ports(len(fields(Ports))), strict=True))
-        )
+        authority, registry, superlink = free_ports(3)
+        self.ports = Ports(authority=authority, registry=registry, superlink=superlink)
 
     def set_up(self) -> None:
         """Make keys, signed roots, the adapter's shape, release 0, and every file the processes read."""
@@ -62,9 +61,7 @@ class Cluster:
         for device in self._devices:
             self._write_device(device)
         self._say(f"{len(self._devices)} devices have their text and a one-time token to enrol with")
-        self._processes.wait_until(
-            lambda: self._layout.spec.exists(), f"base {self._settings.base}", timeout_s=PREPARE_S
-        )
+        self._processes.wait_until(self._base_is_there, f"base {self._settings.base}", timeout_s=PREPARE_S)
         self._publish_zero()
 
     def start(self) -> None:
@@ -91,6 +88,9 @@ class Cluster:
         command = [sys.executable, "-m", "mimo_fed.demo.prepare"]
         command += ["--base", self._settings.base, "--spec", str(self._layout.spec)]
         self._processes.start("prepare", command, self._layout.log("prepare"), finite=True)
+
+    def _base_is_there(self) -> bool:
+        return self._layout.spec.exists() and not self._processes.running("prepare")
 
     def _make_keys(self) -> None:
         layout = self._layout
