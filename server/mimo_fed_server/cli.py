@@ -1,4 +1,4 @@
-"""Commands of the server's side: `registry`, `authority`, `coordinator`.
+"""Commands of the server's side: `registry`, `authority`, `superlink`, `coordinator`.
 
 Imports are inside the commands, so that `--help` needs no database and no web server.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,8 @@ Examples:
   mimo-fed registry serve --home runs/registry --port 8090
 
   mimo-fed registry list --home runs/registry --json
+
+  mimo-fed registry revoke --home runs/registry --serial 3
 """
 
 AUTHORITY_EXAMPLES = """
@@ -39,6 +42,12 @@ Examples:
   mimo-fed authority token --home runs/authority --device kitchen-tablet
 
   mimo-fed authority serve --home runs/authority --port 8091
+"""
+
+SUPERLINK_EXAMPLES = """
+Examples:
+
+  mimo-fed superlink serve --home runs/superlink --port 8092
 """
 
 COORDINATOR_EXAMPLES = """
@@ -53,6 +62,7 @@ def register(app: typer.Typer) -> None:
     registry = typer.Typer(help="Signed releases and their channels.", no_args_is_help=True)
     registry.command("init", epilog=REGISTRY_EXAMPLES)(registry_init)
     registry.command("serve", epilog=REGISTRY_EXAMPLES)(registry_serve)
+    registry.command("revoke", epilog=REGISTRY_EXAMPLES)(registry_revoke)
     registry.command("list", epilog=REGISTRY_EXAMPLES)(registry_list)
     authority = typer.Typer(help="Enrolment: one-time tokens and certificates.", no_args_is_help=True)
     authority.command("init", epilog=AUTHORITY_EXAMPLES)(authority_init)
@@ -62,8 +72,12 @@ def register(app: typer.Typer) -> None:
     coordinator = typer.Typer(help="Rounds: train, judge, publish.", no_args_is_help=True)
     coordinator.callback()(_group)
     coordinator.command("run", epilog=COORDINATOR_EXAMPLES)(coordinator_run)
+    superlink = typer.Typer(help="Flower's SuperLink, between coordinator and devices.", no_args_is_help=True)
+    superlink.callback()(_group)
+    superlink.command("serve", epilog=SUPERLINK_EXAMPLES)(superlink_serve)
     app.add_typer(registry, name="registry")
     app.add_typer(authority, name="authority")
+    app.add_typer(superlink, name="superlink")
     app.add_typer(coordinator, name="coordinator")
 
 
@@ -135,6 +149,26 @@ def registry_list(home: Home, as_json: Json = False) -> None:
     _tell(releases, as_json, lambda: "\n".join(map(_release_line, releases)) or "no release yet")
 
 
+def registry_revoke(
+    home: Home,
+    serial: Annotated[int, typer.Option("--serial", help="Of the certificate; `authority log` lists them.")],
+    as_json: Json = False,
+) -> None:
+    """Tell devices and coordinator to refuse a certificate; needs the offline key of the targets role."""
+    from mimo_fed.secagg.identity import Anchors
+    from mimo_fed_server.registry.service import Registry
+
+    registry = Registry(home)
+    try:
+        old = Anchors.from_json((home / "anchors.json").read_bytes())
+        anchors = replace(old, revoked=old.revoked | {serial})
+        registry.repository.set_anchors(anchors.to_json())
+    finally:
+        registry.close()
+    revoked = sorted(anchors.revoked)
+    _tell({"revoked": revoked}, as_json, lambda: f"revoked: {', '.join(map(str, revoked))}")
+
+
 def authority_init(home: Home, as_json: Json = False) -> None:
     """Make the authority's key; its public half is printed and is in HOME/public-key."""
     from mimo_fed_server.authority import Authority
@@ -190,6 +224,21 @@ def authority_serve(
         serve(build_app(authority), host=host, port=port, ready_file=ready_file, announce=_announcer(as_json))
     finally:
         authority.close()
+
+
+def superlink_serve(
+    home: Home,
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="One port for everything.", min=1, max=65535)] = 8092,
+    tls: Annotated[
+        tuple[Path, Path, Path] | None,
+        typer.Option("--tls", help="PEM files: authority, certificate, key. Without them: no TLS."),
+    ] = None,
+) -> None:
+    """Become Flower's SuperLink, on a database file, so that it may be killed and started again."""
+    from mimo_fed_server.superlink import serve
+
+    serve(home, host, port, tls)
 
 
 def coordinator_run(

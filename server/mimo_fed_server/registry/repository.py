@@ -129,6 +129,18 @@ class Repository:
             current.signed.targets = offered
             self._release({channel: current})
 
+    def set_anchors(self, anchors: bytes) -> None:
+        """Sign other trust anchors; needs the offline key of the targets role.
+
+        Raises:
+            RegistryError: the key is not here.
+        """
+        with exclusive(self._home / "lock"):
+            targets = self._read_role("targets", Targets)
+            targets.signed.targets[ANCHORS_PATH] = self._write_small_target(ANCHORS_PATH, anchors)
+            self._release({"targets": targets})
+            write_atomically(self._home / "anchors.json", anchors)
+
     def renew(self, *, force: bool = False) -> tuple[str, ...]:
         """Sign again what is past half of its lifetime, and return those roles' names.
 

@@ -41,6 +41,18 @@ def test_init_then_list(tmp_path: Path) -> None:
         _run("registry", "init", "--home", tmp_path / "r", *KEYS)
 
 
+def test_revocations_add_up(tmp_path: Path) -> None:
+    _run("registry", "init", "--home", tmp_path, *KEYS)
+    _run("registry", "revoke", "--home", tmp_path, "--serial", "3")
+    said = _run("registry", "revoke", "--home", tmp_path, "--serial", "5", "--json")
+    assert json.loads(said) == {"revoked": [3, 5]}
+    assert Anchors.from_json((tmp_path / "anchors.json").read_bytes()).revoked == {3, 5}
+    (tmp_path / "keys" / "offline" / "targets.pem").unlink()
+    with pytest.raises(RegistryError, match="key of role targets is not here"):
+        _run("registry", "revoke", "--home", tmp_path, "--serial", "6")
+    assert Anchors.from_json((tmp_path / "anchors.json").read_bytes()).revoked == {3, 5}
+
+
 def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--authority-key"):
         _run("registry", "init", "--home", tmp_path, *KEYS[:3], "11")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from mimo_fed.secagg.identity import Anchors
 from mimo_fed_client import download
 from mimo_fed_client.updater import Updater
 from mimo_fed_server.client import RegistryClient
+from mimo_fed_server.registry.service import Registry
 from tests.simulators.mirror import mirroring
 from tests.simulators.registry_server import registry_server
 
@@ -73,6 +75,17 @@ def test_a_channel_without_a_release_is_none(updater: Updater) -> None:
 
 def test_anchors_are_the_signed_ones(updater: Updater) -> None:
     assert updater.anchors() == ANCHORS
+
+
+def test_a_revocation_reaches_the_device(updater: Updater, home: Path) -> None:
+    assert updater.anchors() == ANCHORS
+    registry = Registry(home)
+    later = replace(ANCHORS, revoked=frozenset({4, 9}))
+    registry.repository.set_anchors(later.to_json())
+    updater.refresh()
+    assert updater.anchors() == later
+    registry.repository.set_anchors(ANCHORS.to_json())
+    registry.close()
 
 
 def test_a_release_arrives_with_progress_and_is_fetched_once(
