@@ -2,9 +2,10 @@
 
 from mimo_fed.model.base import Base, load_base
 from mimo_fed.model.device import LAMBDAS, DeviceModel
+from mimo_fed.model.learn import GlobalDelta, TrainReport
 from mimo_fed.model.lora import Arm
 from mimo_fed.model.loss import Loss
-from mimo_fed.model.train import GlobalDelta, TrainingStopped, TrainReport
+from mimo_fed.model.train import TrainingStopped
 from mimo_fed.model.trial import TrialReport
 
 __all__ = [

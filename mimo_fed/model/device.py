@@ -7,9 +7,8 @@ process; a call that raises leaves the model as it was.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
@@ -17,20 +16,11 @@ from mimo_fed.config import TrainConfig
 from mimo_fed.errors import ConfigError
 from mimo_fed.model import chat, personal
 from mimo_fed.model.base import Base
+from mimo_fed.model.costs import Costs
+from mimo_fed.model.learn import GlobalDelta, Lesson, TrainReport, learn_global, learn_personal
 from mimo_fed.model.lora import Arm, Branches
 from mimo_fed.model.loss import Loss, measure
-from mimo_fed.model.train import (
-    GlobalDelta,
-    Plan,
-    Progress,
-    Stop,
-    Stopwatch,
-    TrainReport,
-    batch_loss,
-    batches,
-    give_memory_back,
-    run_steps,
-)
+from mimo_fed.model.train import Progress, Stop
 from mimo_fed.model.trial import TrialReport, try_adapter
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
@@ -55,6 +45,8 @@ class DeviceModel:
         self._branches = Branches(base, spec)
         self._installed = GlobalAdapter.zero(spec)
         self._digest = self._installed.digest()
+        self._personal_epoch = 0
+        self._costs = Costs()
 
     @property
     def installed_digest(self) -> str:
@@ -78,7 +70,20 @@ class DeviceModel:
         self._installed, self._digest = checked, hashlib.sha256(adapter).hexdigest()
 
     def loss(self, texts: Sequence[str], arm: Arm) -> Loss:
-        """Cost of `texts` under one arm, every token counted once."""
+        """Return the cost of `texts` under one arm, every token counted once.
+
+        A cost once measured is remembered while the arm's adapters stay as they are.
+        """
+        if arm == "personal" and not self.personal_scale:
+            arm = "global"
+        adapters: dict[Arm, tuple[object, ...]] = {
+            "base": (),
+            "global": (self._digest,),
+            "personal": (self._digest, self._personal_epoch, self.personal_scale),
+        }
+        return self._costs.get(texts, (arm, *adapters[arm]), lambda: self._measure(texts, arm))
+
+    def _measure(self, texts: Sequence[str], arm: Arm) -> Loss:
         self._branches.use(arm)
         return measure(self._branches.model, self.base.tokenizer, texts)
 
@@ -114,39 +119,9 @@ class DeviceModel:
         """
         if not 1 <= rank <= self.spec.config.rank:
             raise ConfigError(f"a device's rank must be 1 to {self.spec.config.rank}: {rank}")
-        watch, branches = Stopwatch(), self._branches
-        evaluate = self._evaluation("global", texts, held_out, config, seed)
-        with_personal = np.random.default_rng([seed, 1]).random(config.num_steps) >= config.branch_dropout
-
-        def pick_arm(step: int) -> None:
-            branches.use("personal" if with_personal[step] and branches.personal_scale else "global")
-            branches.trainable("global")
-
-        plan = Plan(
-            parameters=branches.trainable("global"),
-            num_steps=config.num_steps,
-            learning_rate=config.learning_rate,
-            before_step=pick_arm,
-            after_backward=lambda: branches.keep_columns(rank),
-        )
-        before = branches.global_factors(rank)
-        try:
-            loss_before = evaluate()
-            stream = self._batches(texts, config, seed)
-            num_tokens = run_steps(branches.model, stream, plan, progress=progress, stop=stop)
-            branches.freeze()
-            loss_after = evaluate()
-            after = branches.global_factors(rank)
-        finally:
-            branches.freeze()
-            branches.set_global(self._installed)
-            give_memory_back()
-        return GlobalDelta(
-            delta={name: after[name] - before[name] for name in after},
-            loss_before=loss_before,
-            loss_after=loss_after,
-            num_tokens=num_tokens,
-            seconds=watch.seconds,
+        lesson = self._lesson("global", texts, held_out, config, seed, progress, stop)
+        return learn_global(
+            self._branches, lesson, rank, restore=lambda: self._branches.set_global(self._installed)
         )
 
     def train_personal(
@@ -177,52 +152,37 @@ class DeviceModel:
             DataError: no text.
             TrainingStopped: `stop` returned True; the adapter is as it was.
         """
-        watch, branches = Stopwatch(), self._branches
-        kept, scale = branches.personal_tensors(), branches.personal_scale
-        evaluate = self._evaluation("personal", texts, held_out, config, seed)
-        if not kept:
-            branches.start_personal(config.personal_rank, seed)
-        branches.scale_personal(1.0)
-        try:
-            loss_before = evaluate()
-            branches.use("personal")
-            plan = Plan(
-                parameters=branches.trainable("personal"),
-                num_steps=config.num_personal_steps if num_steps is None else num_steps,
-                learning_rate=config.personal_learning_rate,
-                weight_decay=config.personal_weight_decay,
-            )
-            stream = self._batches(texts, config, seed)
-            num_tokens = run_steps(branches.model, stream, plan, progress=progress, stop=stop)
-            branches.freeze()
-            loss_after = evaluate()
-        except BaseException:
-            branches.freeze()
-            personal.restore(branches, kept, scale)
-            raise
-        finally:
-            give_memory_back()
-        return TrainReport(
-            loss_before=loss_before, loss_after=loss_after, num_tokens=num_tokens, seconds=watch.seconds
+        lesson = self._lesson("personal", texts, held_out, config, seed, progress, stop)
+        self._personal_epoch += 1
+        return learn_personal(
+            self._branches, lesson, config.num_personal_steps if num_steps is None else num_steps
         )
 
-    def _evaluation(
-        self, arm: Arm, texts: Sequence[str], held_out: Sequence[str], config: TrainConfig, seed: int
-    ) -> Callable[[], float]:
-        """Return a function that measures nats per token under `arm`, always on the same text."""
-        if held_out:
-            return lambda: self.loss(held_out, arm).per_token
-        rows_BT = next(self._batches(texts, config, seed))
+    def _lesson(
+        self,
+        arm: Arm,
+        texts: Sequence[str],
+        held_out: Sequence[str],
+        config: TrainConfig,
+        seed: int,
+        progress: Progress | None,
+        stop: Stop | None,
+    ) -> Lesson:
+        def after() -> float:
+            return self._measure(held_out, arm).per_token
 
-        def on_first_batch() -> float:
-            self._branches.use(arm)
-            return batch_loss(self._branches.model, rows_BT, backward=False)
+        def before() -> float:
+            return self.loss(held_out, arm).per_token if arm == "global" else after()
 
-        return on_first_batch
-
-    def _batches(self, texts: Sequence[str], config: TrainConfig, seed: int) -> Iterator[torch.Tensor]:
-        return batches(
-            self.base.tokenizer, texts, batch_size=config.batch_size, seq_len=config.seq_len, seed=seed
+        return Lesson(
+            tokenizer=self.base.tokenizer,
+            texts=texts,
+            config=config,
+            seed=seed,
+            before=before if held_out else None,
+            after=after if held_out else None,
+            progress=progress,
+            stop=stop,
         )
 
     def pick_lambda(self, texts: Sequence[str]) -> float:
@@ -254,6 +214,7 @@ class DeviceModel:
             SpecMismatch: malformed, or of another base or shape; nothing has changed.
         """
         tensors, scale = personal.from_bytes(data, self.spec)
+        self._personal_epoch += 1
         personal.restore(self._branches, tensors, scale)
 
     def generate(
@@ -285,6 +246,21 @@ class DeviceModel:
             texts: held out by this device; without any, only the fixed prompts are tried.
             loss_bound: the loss may rise by this share, e.g. 0.05.
         """
+        digest = hashlib.sha256(adapter).hexdigest()
+
+        def before() -> float:
+            return self.loss(texts, "global").per_token
+
+        def after() -> float:
+            adapters = ("global", digest)
+            return self._costs.get(texts, adapters, lambda: self._measure(texts, "global")).per_token
+
         return try_adapter(
-            self._branches, self.base.tokenizer, self._installed, adapter, texts, loss_bound=loss_bound
+            self._branches,
+            self.base.tokenizer,
+            self._installed,
+            adapter,
+            before=before if texts else None,
+            after=after if texts else None,
+            loss_bound=loss_bound,
         )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +18,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mimo_fed.errors import DataError, MimoFedError
 from mimo_fed.model.loss import decoder_output, encode
 
-Float32 = NDArray[np.float32]
 Progress = Callable[[int, int, float], None]
 """called after each step with (steps done, steps in all, nats per token of the step)"""
 Stop = Callable[[], bool]
@@ -39,29 +37,21 @@ class TrainingStopped(MimoFedError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainReport:
-    """What a stretch of training did."""
+class Steps:
+    """What `run_steps` did."""
 
-    loss_before: float
-    """nats per token, on the held-out text, or else on the first batch"""
-    loss_after: float
-    """nats per token, on the same text"""
     num_tokens: int
-    """trained on"""
-    seconds: float
-    """wall time"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GlobalDelta(TrainReport):
-    """What a device learnt for all: the change of the global B factors."""
-
-    delta: dict[str, Float32]
-    """by module, shape (out, rank)"""
+    first_loss: float
+    """nats per token of the first batch before its step; 0 if there was no step"""
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, batch_size: int, seq_len: int, seed: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    batch_size: int,
+    seq_len: int,
+    seed: int | Sequence[int],
 ) -> Iterator[torch.Tensor]:
     """Yield batches without end: int64, shape (batch_size, seq_len + 1), the last column only a target.
 
@@ -145,8 +135,8 @@ def run_steps(
     *,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> int:
-    """Take the steps of `plan` on batches from `stream`; returns the number of tokens trained on.
+) -> Steps:
+    """Take the steps of `plan` on batches from `stream`.
 
     Raises:
         TrainingStopped: `stop` said so; parameters are as the last whole step left them.
@@ -154,7 +144,7 @@ def run_steps(
     optimizer = torch.optim.AdamW(
         plan.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
     )
-    num_tokens = 0
+    num_tokens, first_loss = 0, 0.0
     for step in range(plan.num_steps):
         if stop is not None and stop():
             raise TrainingStopped(f"training was stopped before step {step + 1} of {plan.num_steps}")
@@ -164,10 +154,11 @@ def run_steps(
         loss = batch_loss(model, rows_BT, backward=True)
         plan.after_backward()
         optimizer.step()
+        first_loss = first_loss if step else loss
         num_tokens += rows_BT.shape[0] * (rows_BT.shape[1] - 1)
         if progress is not None:
             progress(step + 1, plan.num_steps, loss)
-    return num_tokens
+    return Steps(num_tokens=num_tokens, first_loss=first_loss)
 
 
 class Stopwatch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from mimo_fed.adapter import GlobalAdapter
 from mimo_fed.errors import AdapterError
 from mimo_fed.model.lora import Branches
-from mimo_fed.model.loss import encode, measure
+from mimo_fed.model.loss import encode
 
 PROMPTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -42,25 +42,30 @@ def try_adapter(
     tokenizer: PreTrainedTokenizerBase,
     installed: GlobalAdapter,
     candidate: bytes,
-    texts: Sequence[str],
     *,
+    before: Callable[[], float] | None,
+    after: Callable[[], float] | None,
     loss_bound: float,
 ) -> TrialReport:
-    """Run `candidate` in place of `installed`, then put `installed` back, whatever happens."""
+    """Run `candidate` in place of `installed`, then put `installed` back, whatever happens.
+
+    `before` measures nats per token with what is installed, `after` is called while `candidate` is in place;
+    both are None if there is no held-out text.
+    """
     report = TrialReport(ok=False, reason="", loss_before=0.0, loss_after=0.0)
     try:
         adapter = GlobalAdapter.from_safetensors(candidate, installed.spec)
     except AdapterError as error:
         return replace(report, reason=error.message)
+    if before is not None:
+        report = replace(report, loss_before=before())
     branches.use("global")
-    if texts:
-        report = replace(report, loss_before=measure(branches.model, tokenizer, texts).per_token)
     try:
         branches.set_global(adapter)
         if not _finite(branches, tokenizer):
             return replace(report, reason="a logit is not finite on the fixed prompts")
-        if texts:
-            report = replace(report, loss_after=measure(branches.model, tokenizer, texts).per_token)
+        if after is not None:
+            report = replace(report, loss_after=after())
     finally:
         branches.set_global(installed)
     limit = report.loss_before * (1 + loss_bound)

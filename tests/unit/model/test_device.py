@@ -267,3 +267,24 @@ def test_a_trial_passes_what_helps_and_refuses_what_harms(
     assert "finite" in overflow.reason
     assert device.trial(random_adapter(spec, 9).to_safetensors(), [], loss_bound=0.0).ok
     assert_same(state(device), before)
+
+
+def test_a_remembered_cost_is_the_cost_of_what_is_in_place(
+    nano: Base, spec: AdapterSpec, config: TrainConfig, texts: Texts
+) -> None:
+    device = DeviceModel(nano, spec)
+    release = random_adapter(spec, 10).to_safetensors()
+    report = device.trial(release, texts, loss_bound=9.0)
+    device.install(release)
+    device.train_personal(texts, config=config, seed=1, num_steps=2)
+    device.loss(texts, "personal")
+    device.train_personal(texts, config=config, seed=2, num_steps=2)
+    fresh = DeviceModel(nano, spec)
+    fresh.install(release)
+    fresh.load_personal(device.personal_bytes())
+    for arm in ("base", "global", "personal"):
+        assert device.loss(texts, arm) == fresh.loss(texts, arm)
+    assert report.loss_after == fresh.loss(texts, "global").per_token
+    device.pick_lambda(texts)
+    fresh.load_personal(device.personal_bytes())
+    assert device.loss(texts, "personal") == fresh.loss(texts, "personal")
