@@ -52,7 +52,7 @@ class Downloader:
         self._parts = parts
         self._attempts = attempts
         self._http = httpx.Client(
-            verify=_tls(), timeout=httpx.Timeout(timeout_s, connect=5.0), follow_redirects=False
+            verify=tls_context(), timeout=httpx.Timeout(timeout_s, connect=5.0), follow_redirects=False
         )
         self.bytes_down = 0
 
@@ -163,7 +163,8 @@ class Downloader:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """Return what checks servers' certificates; read once, since that takes as long as a small download."""
     return httpx.create_ssl_context()
 
 

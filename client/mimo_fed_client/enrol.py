@@ -10,6 +10,7 @@ import httpx
 from mimo_fed.errors import PeerProtocolError, RegistryError, TransportError
 from mimo_fed.secagg.crypto import SigningKey
 from mimo_fed.secagg.identity import Certificate
+from mimo_fed_client.download import tls_context
 
 MAX_ANSWER_BYTES = 64 << 10
 _FIRST_PAUSE_S = 0.2
@@ -49,7 +50,7 @@ def _post(url: str, request: dict[str, str], give_up_at: float) -> dict[str, str
     pause_s = _FIRST_PAUSE_S
     while True:
         try:
-            with httpx.Client(timeout=10.0) as http:
+            with httpx.Client(verify=tls_context(), timeout=10.0) as http:
                 response = http.post(url, json=request)
             if response.status_code < 500:
                 return _answer(response)

@@ -20,6 +20,8 @@ from mimo_fed_server.registry.repository import Repository
 from mimo_fed_server.registry.store import Draft, Store
 
 TOKEN_BYTES = 32
+LISTED = 16
+"""newest releases in a channel's metadata, which is fetched whole whenever it changes and so must not grow"""
 
 
 def _utc_now() -> datetime:
@@ -104,5 +106,5 @@ class Registry:
     def sync(self, channel: str) -> None:
         """Make the channel's signed metadata say what the records say."""
         self.repository.publish(
-            channel, lambda: self.store.history(channel), lambda: self.store.latest(channel)
+            channel, lambda: self.store.history(channel, LISTED), lambda: self.store.latest(channel)
         )

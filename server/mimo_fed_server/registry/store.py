@@ -101,17 +101,19 @@ class Store:
             row = session.get(Channel, channel)
             return None if row is None else _info(session, session.get_one(Release, row.number), channel)
 
-    def history(self, channel: str) -> tuple[ReleaseInfo, ...]:
-        """Return every release that a channel was ever on, lowest number first."""
+    def history(self, channel: str, limit: int | None = None) -> tuple[ReleaseInfo, ...]:
+        """Return the releases that a channel was ever on, the newest `limit` of them, lowest number first."""
         _check_channel(channel)
         query = (
             sa.select(Release)
             .join(ChannelHistory, ChannelHistory.number == Release.number)
             .where(ChannelHistory.name == channel)
-            .order_by(Release.number)
+            .order_by(Release.number.desc())
+            .limit(limit)
         )
         with self._session() as session:
-            return tuple(_info(session, release, channel) for release in session.scalars(query))
+            newest_first = [_info(session, release, channel) for release in session.scalars(query)]
+        return tuple(reversed(newest_first))
 
     def releases(self) -> list[dict[str, Any]]:
         """Return every release with the channels that point to it, lowest number first."""

@@ -18,6 +18,7 @@ from mimo_fed_server.client import RegistryClient
 from mimo_fed_server.registry import http as module
 from tests.simulators.registry_server import registry_server
 
+HTTP = httpx.Client()
 ADAPTER = bytes(range(256)) * 40
 
 
@@ -37,6 +38,12 @@ def publish(client: RegistryClient, content: bytes, round_id: str, channel: str 
     facts = draft_of(content, round_id)
     del facts["digest"]
     return client.publish(content, channel=channel, **facts)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def close_connections() -> Iterator[None]:
+    yield
+    HTTP.close()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,7 @@ def test_changes_need_the_token(url: str, token: str) -> None:
         ("POST", "/v1/channels/stable/promote"),
         ("PUT", "/v1/rounds/x"),
     ):
-        answer = httpx.request(
+        answer = HTTP.request(
             method, url + path, headers=headers | {b"x-release": b"{}"}, json={"release": 0}
         )
         assert answer.status_code == 401
@@ -118,7 +125,7 @@ def test_malformed_publishes_are_refused(
     before = client.releases()
     header = draft_of(b"x", "bad") | {"channel": "dev"} | change
     token = (home / "admin-token").read_text()
-    answer = httpx.post(
+    answer = HTTP.post(
         url + "/v1/releases",
         content=b"x",
         headers={"authorization": f"Bearer {token}", "x-release": json.dumps(header)},
@@ -138,7 +145,7 @@ def test_a_body_over_the_limit_is_refused(client: RegistryClient, monkeypatch: p
 @pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b"[" * 100_000])
 def test_a_round_that_is_not_an_object_is_refused(url: str, home: Path, body: bytes) -> None:
     token = (home / "admin-token").read_text()
-    answer = httpx.put(url + "/v1/rounds/r9", content=body, headers={"authorization": f"Bearer {token}"})
+    answer = HTTP.put(url + "/v1/rounds/r9", content=body, headers={"authorization": f"Bearer {token}"})
     assert answer.json()["error"]["code"] == "registry.bad_request"
 
 
@@ -166,15 +173,15 @@ def test_targets_resume_and_are_not_sent_twice(client: RegistryClient, url: str)
     info = publish(client, ADAPTER, "r0")
     folder, _, name = info.path.rpartition("/")
     where = f"{url}/tuf/targets/{folder}/{info.digest}.{name}"
-    part = httpx.get(where, headers={"range": "bytes=100-", "if-range": f'"{info.digest}"'})
+    part = HTTP.get(where, headers={"range": "bytes=100-", "if-range": f'"{info.digest}"'})
     assert (part.status_code, part.content) == (206, ADAPTER[100:])
-    whole = httpx.get(where, headers={"range": "bytes=100-", "if-range": '"another"'})
+    whole = HTTP.get(where, headers={"range": "bytes=100-", "if-range": '"another"'})
     assert (whole.status_code, whole.content) == (200, ADAPTER)
-    assert httpx.get(where, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
-    assert httpx.head(where).headers["content-length"] == str(len(ADAPTER))
-    timestamp = httpx.get(f"{url}/tuf/metadata/timestamp.json")
+    assert HTTP.get(where, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
+    assert HTTP.head(where).headers["content-length"] == str(len(ADAPTER))
+    timestamp = HTTP.get(f"{url}/tuf/metadata/timestamp.json")
     assert timestamp.headers["cache-control"] == "no-cache"
-    again = httpx.get(timestamp.url, headers={"if-none-match": timestamp.headers["etag"]})
+    again = HTTP.get(timestamp.url, headers={"if-none-match": timestamp.headers["etag"]})
     assert again.status_code == 304
 
 

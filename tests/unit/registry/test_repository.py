@@ -13,7 +13,7 @@ from tuf.api.metadata import Metadata
 from mimo_fed.errors import RegistryError
 from mimo_fed.release import ReleaseInfo
 from mimo_fed_server.registry import repository as module
-from mimo_fed_server.registry.service import Registry, initialize
+from mimo_fed_server.registry.service import LISTED, Registry, initialize
 from mimo_fed_server.registry.store import Draft
 from tests.unit.registry.test_http import draft_of
 
@@ -69,6 +69,14 @@ def test_a_release_is_in_its_channels_role_and_nowhere_else(registry: Registry) 
     assert _offered(registry, "dev") == [info.path, "channels/dev.json"]
     assert _offered(registry, "stable") == []
     assert _offered(registry, "targets") == ["keys/anchors.json"]
+
+
+def test_a_channels_metadata_does_not_grow_for_ever(registry: Registry) -> None:
+    infos = [_publish(registry, bytes([n]), f"r{n}") for n in range(LISTED + 2)]
+    assert set(_offered(registry, "dev")) == {"channels/dev.json", *(info.path for info in infos[2:])}
+    file = registry.repository.metadata_dir / f"{_versions(registry)['dev']}.dev.json"
+    assert file.stat().st_size < 20_000
+    assert [info.number for info in registry.store.history("dev")] == list(range(LISTED + 2))
 
 
 def test_the_keys_of_one_channel_own_no_path_of_another(registry: Registry) -> None:
