@@ -6,11 +6,13 @@ goes on with the step, and inside a round with the stage, that it had reached.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from mimo_fed_server.client import RegistryClient
 from mimo_fed_server.rounds import RoundsDatabase, StoredRound, write_durably
 from mimo_fed_server.settings import CoordinatorSettings
 
+LOCK_FILE = "coordinator.pid"
 MAX_ABORTED = 5
 NOTICE_S = 300.0
 
@@ -47,11 +50,34 @@ def run(make_fleet: Callable[[Identify], Fleet], settings: CoordinatorSettings) 
         RoundAborted: a round was aborted `MAX_ABORTED` times.
         RegistryError: the registry refuses, or stays away.
     """
-    coordinator = CoordinatorProcess(make_fleet, settings)
-    try:
-        coordinator.run()
-    finally:
-        coordinator.close()
+    with only_one(Path(settings.home)):
+        coordinator = CoordinatorProcess(make_fleet, settings)
+        try:
+            coordinator.run()
+        finally:
+            coordinator.close()
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the home's lock, with this process's id in it for the supervisor.
+
+    Raises:
+        ConfigError: another coordinator has it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / LOCK_FILE).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise ConfigError(
+                f"another coordinator works in this folder, process {lock.read().strip()}: {home}"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 class CoordinatorProcess:

@@ -1,0 +1,162 @@
+"""The seam to Flower on the coordinator's side: secure-aggregation bytes in Flower messages, and back.
+
+One message type carries every stage. Deadlines, retries and who is who are ours: Flower carries bytes
+between node ids, and a node id means nothing until its hello has proven whose it is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from mimo_fed.errors import MimoFedError, PeerProtocolError
+from mimo_fed.events import EventLog
+from mimo_fed.round.fleet import Answer
+
+MESSAGE_TYPE = "query"
+POLL_S = 0.2
+LOOK_S = 2.0
+"""how often new nodes are looked for while answers are awaited"""
+REPEAT_S = 60.0
+"""an unanswered request is sent again after this long: the SuperLink may have lost it in a crash"""
+HELLO_BYTES = 32
+
+Identify = Callable[[bytes, bytes], str]
+
+
+def pack(stage: str, payload: bytes) -> RecordDict:
+    """Put a stage and its bytes into records; the bytes travel as an array, in chunks."""
+    data = np.frombuffer(payload, dtype=np.uint8) if payload else np.zeros(0, np.uint8)
+    return RecordDict({"call": ConfigRecord({"stage": stage}), "body": ArrayRecord({"bytes": Array(data)})})
+
+
+def unpack(content: RecordDict) -> tuple[str, bytes]:
+    """Return what `pack` was given.
+
+    Raises:
+        PeerProtocolError: the records are others.
+    """
+    try:
+        stage = content.config_records["call"]["stage"]
+        data = content.array_records["body"]["bytes"].numpy()
+    except (KeyError, ValueError, TypeError) as error:
+        raise PeerProtocolError(f"message holds other records than ours: {error}") from None
+    if not isinstance(stage, str) or data.dtype != np.uint8 or data.ndim != 1:
+        raise PeerProtocolError("message holds other types than ours")
+    return stage, data.tobytes()
+
+
+@dataclass
+class _Sent:
+    """A request that has been sent."""
+
+    device_id: str
+    node_id: int
+    at_s: float
+    nonce: bytes = b""
+
+
+class FlowerFleet:
+    """The devices behind a SuperLink; see `mimo_fed.round.fleet.Fleet`.
+
+    Args:
+        grid: Flower's, of the run that this process serves.
+        identify: given the nonce of a hello and the answer, returns the device's id or raises.
+        events: a node whose hello is refused is named there.
+    """
+
+    def __init__(self, grid: Grid, identify: Identify, events: EventLog | None = None) -> None:
+        self._grid, self._identify = grid, identify
+        self._events = events or EventLog(None)
+        self._device_of: dict[int, str] = {}
+        self._node_of: dict[str, int] = {}
+        self._hellos: dict[str, _Sent] = {}
+        self._refused: set[int] = set()
+        self._looked_at_s = 0.0
+
+    def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
+        """Say hello to every node that is there; return the ids of those that proved who they are."""
+        self._look()
+        while self._hellos and time.time() < deadline_at_s:
+            for _ in self._hear({}):
+                pass
+            time.sleep(POLL_S)
+        return tuple(sorted(self._node_of))
+
+    def ask(
+        self, stage: str, requests: Mapping[str, bytes], *, deadline_at_s: float, stop: Callable[[], bool]
+    ) -> Iterator[Answer]:
+        """Send each device its request and yield answers as they arrive; see `Fleet.ask`."""
+        pending, sent = dict(requests), dict[str, _Sent]()
+        while pending and time.time() < deadline_at_s and not stop():
+            if time.time() - self._looked_at_s > LOOK_S:
+                self._look()
+            self._send(stage, pending, sent)
+            for device_id, payload in self._hear(sent):
+                if pending.pop(device_id, None) is not None:
+                    yield Answer(device_id, payload)
+            if pending:
+                time.sleep(POLL_S)
+
+    def _send(self, stage: str, pending: Mapping[str, bytes], sent: dict[str, _Sent]) -> None:
+        """Send what has not been sent to the node that the device is now."""
+        now_s = time.time()
+        fresh = {(s.device_id, s.node_id) for s in sent.values() if now_s - s.at_s < REPEAT_S}
+        for device_id, payload in pending.items():
+            node_id = self._node_of.get(device_id)
+            if node_id is not None and (device_id, node_id) not in fresh:
+                self._push(stage, payload, sent, _Sent(device_id, node_id, now_s))
+
+    def _push(self, stage: str, payload: bytes, sent: dict[str, _Sent], entry: _Sent) -> None:
+        message = Message(pack(stage, payload), entry.node_id, MESSAGE_TYPE)
+        for message_id in self._grid.push_messages([message]):
+            if message_id:
+                sent[message_id] = entry
+
+    def _look(self) -> None:
+        """Greet nodes that are new; forget those that are gone."""
+        self._looked_at_s = time.time()
+        there = set(self._grid.get_node_ids())
+        for node_id in set(self._device_of) - there:
+            device_id = self._device_of.pop(node_id)
+            if self._node_of.get(device_id) == node_id:
+                del self._node_of[device_id]
+        self._hellos = {m: s for m, s in self._hellos.items() if s.node_id in there}
+        greeted = {s.node_id for s in self._hellos.values() if self._looked_at_s - s.at_s < REPEAT_S}
+        for node_id in there - set(self._device_of) - greeted - self._refused:
+            nonce = os.urandom(HELLO_BYTES)
+            self._push("hello", nonce, self._hellos, _Sent("", node_id, self._looked_at_s, nonce))
+
+    def _hear(self, sent: dict[str, _Sent]) -> Iterator[tuple[str, bytes]]:
+        """Pull replies: hellos are checked here, answers are handed on; each is let go at once."""
+        awaited = [*self._hellos, *sent]
+        for reply in self._grid.pull_messages(awaited) if awaited else ():
+            asked = reply.metadata.reply_to_message_id
+            entry = sent.pop(asked, None) or self._hellos.pop(asked, None)
+            if entry is None or reply.has_error():
+                continue
+            try:
+                _, payload = unpack(reply.content)
+            except PeerProtocolError as error:
+                self._events.emit("reply.refused", node=entry.node_id, message=error.message)
+                continue
+            if entry.nonce:
+                self._welcome(entry, payload)
+            else:
+                yield entry.device_id, payload
+
+    def _welcome(self, entry: _Sent, payload: bytes) -> None:
+        try:
+            device_id = self._identify(entry.nonce, payload)
+        except MimoFedError as error:
+            self._refused.add(entry.node_id)
+            self._events.emit("hello.refused", node=entry.node_id, message=error.message)
+            return
+        self._device_of[entry.node_id] = device_id
+        self._node_of[device_id] = entry.node_id
