@@ -40,12 +40,15 @@ from mimo_fed_client.slots import Slots
 from mimo_fed_client.updater import Updater
 from mimo_fed_client.usage import Usage
 
+STOP_S = 60.0
+"""longest wait for what is being computed when the agent ends"""
+
 LONG_STAGES = ("contribute", "installed")
 PLAINTEXT_ENV = "MIMO_FED_TEST_PLAINTEXT"
 """names a folder; for tests alone: what this device seals is written there too"""
 
-Meter = Callable[[], tuple[int, int]]
-"""bytes up and down of the transport, in this process's life"""
+Meter = Callable[[], tuple[int, int, float]]
+"""bytes up, bytes down and seconds of the transport, in this process's life"""
 
 
 class Agent:
@@ -130,7 +133,7 @@ class Agent:
             events=events,
             tap=_tap(settings.device_id, events),
         )
-        self._meter: Meter = lambda: (0, 0)
+        self._meter: Meter = lambda: (0, 0, 0.0)
         self._long, self._short = threading.Lock(), threading.Lock()
         events.emit(
             "agent.started",
@@ -185,8 +188,12 @@ class Agent:
                 machine.move("again")
 
     def _count(self) -> None:
-        up, down = self._meter()
-        self.usage.observe(up=up, down=down + self.releases.bytes_down, seconds=self._contributor.seconds)
+        up, down, network_s = self._meter()
+        self.usage.observe(
+            up=up,
+            down=down + self.releases.bytes_down,
+            seconds=self._contributor.seconds | {"network": network_s},
+        )
         self.usage.save()
         self.events.emit("bytes", up=self.usage.bytes_up, down=self.usage.bytes_down)
 
@@ -232,15 +239,19 @@ class Agent:
         settings = self.settings
         self.look()
         certificates = settings.root_certificates.read_bytes() if settings.root_certificates else None
-        node = EmbeddedNode(settings.superlink, self.handle, root_certificates=certificates)
-        self._meter = lambda: (node.bytes_up, node.bytes_down)
+        node = EmbeddedNode(
+            settings.superlink, self.handle, root_certificates=certificates, events=self.events
+        )
+        self._meter = lambda: (node.bytes_up, node.bytes_down, node.network_s)
         watcher = threading.Thread(target=self.watch, name="watch", daemon=True)
         watcher.start()
         try:
             node.run(self.stop)
         finally:
             self.stop.set()
-            watcher.join(timeout=30)
+            watcher.join(timeout=STOP_S)
+            if self._long.acquire(timeout=STOP_S):  # training ends at its next step
+                self._long.release()
 
 
 def device_spec(base: Base) -> AdapterSpec:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mimo_fed.errors import InstallError, ReleaseError
 from mimo_fed.release import ReleaseInfo
-from mimo_fed_client.durable import write_durably
+from mimo_fed_client.durable import remove_durably, write_durably
 
 SPARE = {"a": "b", "b": "a"}
 
@@ -45,9 +45,7 @@ class Slots:
             return None
         if (installed := self._read(name)) is not None:
             return installed
-        other = self._read(SPARE[name])
-        if other is not None and other.info.number in self.bad():
-            other = None
+        other = self._other(name)
         what = f"release {other.info.number} of the other slot" if other else "nothing"
         self._damaged(f"slot {name} is damaged; {what} serves instead")
         return other
@@ -60,6 +58,7 @@ class Slots:
         """
         if hashlib.sha256(data).hexdigest() != info.digest:
             raise InstallError(f"bytes are not those of release {info.number}: {info.digest}")
+        self._repair()
         name = self._spare()
         write_durably(self._bytes(name), data)
         write_durably(self._info(name), info.to_json())
@@ -104,12 +103,24 @@ class Slots:
         return name
 
     def _spare(self) -> str:
-        """Name the slot to write to: never the one that serves, also when the pointer's own is damaged."""
+        """Name the slot to write to."""
         pointer = self._pointer()
-        if pointer is None:
-            return "a"
-        serving_is_whole = self._read(pointer) is not None
-        return SPARE[pointer] if serving_is_whole or self._read(SPARE[pointer]) is None else pointer
+        return SPARE[pointer] if pointer else "a"
+
+    def _other(self, name: str) -> Installed | None:
+        """Return what the other slot holds, if it may serve."""
+        other = self._read(SPARE[name])
+        return None if other is None or other.info.number in self.bad() else other
+
+    def _repair(self) -> None:
+        """Let the pointer say what really serves, so that nothing serves by being written."""
+        name = self._pointer()
+        if name is None or self._read(name) is not None:
+            return
+        if self._other(name) is not None:
+            write_durably(self._folder / "serving", SPARE[name].encode())
+        else:
+            remove_durably(self._folder / "serving")
 
     def _read(self, name: str) -> Installed | None:
         try:
