@@ -83,7 +83,7 @@ def test_agent_process_installs_survives_a_kill_and_stops_cleanly(tmp_path: Path
             process.kill()
             process.wait()
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-            wait_for(home, "superlink.lost", process)
+            wait_for(home, "agent.started", process, count=2)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
     said = (tmp_path / "log").read_text()
