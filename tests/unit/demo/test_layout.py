@@ -105,7 +105,7 @@ def _ending(tmp_path: Path, found: dict[str, object], settings: DemoSettings) ->
     )
     output = io.StringIO()
     finished = Finished(settings=settings, layout=Layout(tmp_path, settings.name), report=found, sight=sight)
-    show(finished, Console(file=output, width=140))
+    show(finished, Console(file=output, width=80))
     return output.getvalue()
 
 
@@ -113,7 +113,8 @@ def test_the_ending_has_devices_warnings_the_sight_and_the_way_on(tmp_path: Path
     text = _ending(tmp_path, built(), DemoSettings(runs=tmp_path))
     for part in (
         "watch-1",
-        "it (translated)",
+        "it* ",
+        "1.40 MB sent, 2.50 MB received",
         "NO DIFFERENTIAL PRIVACY",
         "test-only",
         "0102feff",
@@ -121,7 +122,8 @@ def test_the_ending_has_devices_warnings_the_sight_and_the_way_on(tmp_path: Path
     ):
         assert part in text, part
     assert str(tmp_path / "demo" / "report.html") in text
-    assert "mimo-fed chat --device phone-1" in text
+    assert f"mimo-fed chat --device phone-1 --run {tmp_path / 'demo'}" in text
+    assert "…" not in text
     assert "DID NOT HOLD" not in text
 
 

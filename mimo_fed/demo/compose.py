@@ -1,0 +1,180 @@
+"""The set-up of `docker-compose.yml`: what people do once on the machines of a fleet, by the same commands.
+
+It runs to its end before the services start. Each service has a volume of its own, mounted here under one
+folder and there alone: no device gets to another's text, and none to the coordinator's key. Run again, it
+leaves alone what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mimo_fed.config import RoundConfig
+from mimo_fed.data import DemoDevice, load_demo, write_corpus
+from mimo_fed.demo.layout import write_secret, write_settings
+from mimo_fed.errors import ConfigError
+
+HOME = "/var/lib/mimo-fed"
+"""where a service finds its volume"""
+SUPERLINK = "superlink:8092"
+REGISTRY = "http://registry:8090"
+AUTHORITY = "http://authority:8091"
+DATABASE = "postgresql+psycopg://mimo_fed:{password}@postgres:5432/registry"
+N_MIN = 3
+"""test-only: as many as the file has devices, so that sums open at all"""
+RANK = 8
+"""of all three: a sum of one device's shell alone would never be opened"""
+
+
+def make_password(folder: Path) -> None:
+    """Make the database's password, for the two services that mount the folder."""
+    file = folder / "password"
+    if not file.exists():
+        part = folder / "password.part"
+        part.write_text(secrets.token_urlsafe(24))
+        part.chmod(0o444)
+        part.replace(file)
+
+
+class Setup:
+    """Makes everything that the services read.
+
+    Args:
+        volumes: folder under which the services' volumes are mounted.
+        base: `mimo-nano` or `mimo-smol`.
+        rounds: train rounds that the coordinator is to run.
+        num_devices: how many of the demo's devices take part.
+    """
+
+    def __init__(self, volumes: Path, *, base: str, rounds: int, num_devices: int) -> None:
+        self._volumes, self._base, self._rounds = volumes, base, rounds
+        self._authority, self._registry = volumes / "authority", volumes / "registry"
+        self._coordinator = volumes / "coordinator"
+        self._spec = volumes / "shape" / "spec.json"
+        self._num_devices = num_devices
+
+    def run(self) -> None:
+        """Do what is not done yet.
+
+        Raises:
+            ConfigError: a step failed; the message ends with what it said.
+        """
+        if not (self._authority / "public-key").exists():
+            _mimo_fed("authority", "init", "--home", str(self._authority))
+        if not (self._registry / "root.json").exists():
+            self._make_registry()
+        print(_mimo_fed("registry", "seed", "--home", str(self._registry), "--spec", str(self._spec)))
+        self._write_coordinator()
+        for number, device in enumerate(load_demo()[: self._num_devices], start=1):
+            home = self._volumes / f"device-{number}"
+            if not (home / "agent.toml").exists():
+                self._write_device(home, device)
+        print(f"{self._num_devices} devices of rank {RANK} on {self._base}; TEST ONLY: n_min={N_MIN}")
+
+    def _make_registry(self) -> None:
+        key_file = self._coordinator / "key"
+        key_file.unlink(missing_ok=True)
+        coordinator_key = _mimo_fed("coordinator", "init", "--key-file", str(key_file))
+        password = (self._volumes / "secret" / "password").read_text()
+        _mimo_fed(
+            *("registry", "init", "--home", str(self._registry)),
+            *("--coordinator-key", coordinator_key),
+            *("--authority-key", (self._authority / "public-key").read_text().strip()),
+            MIMO_FED_DATABASE=DATABASE.format(password=password),
+        )
+
+    def _write_coordinator(self) -> None:
+        shutil.copy(self._spec, self._coordinator / "spec.json")
+        shutil.copy(self._registry / "anchors.json", self._coordinator / "anchors.json")
+        write_secret(self._coordinator / "registry-token", (self._registry / "admin-token").read_text())
+        write_settings(self._coordinator / "coordinator.toml", self._coordinator_table())
+
+    def _coordinator_table(self) -> dict[str, Any]:
+        return {
+            "home": f"{HOME}/home",
+            "key_file": f"{HOME}/key",
+            "anchors_file": f"{HOME}/anchors.json",
+            "spec_file": f"{HOME}/spec.json",
+            "registry_url": REGISTRY,
+            "registry_token_file": f"{HOME}/registry-token",
+            "superlink": SUPERLINK,
+            "rounds": self._rounds,
+            "min_devices": self._num_devices,
+            "round": asdict(RoundConfig(n_min=N_MIN, n_max=max(8, self._num_devices))),
+        }
+
+    def _write_device(self, home: Path, device: DemoDevice) -> None:
+        """Give a device its text, the pinned root, a token to enrol with once, and its settings."""
+        write_corpus(home / "corpus.jsonl", device.texts)
+        shutil.copy(self._registry / "root.json", home / "root.json")
+        token = _mimo_fed("authority", "token", "--home", str(self._authority), "--device", home.name)
+        write_secret(home / "token", token)
+        write_settings(
+            home / "agent.toml",
+            {
+                "home": f"{HOME}/agent",
+                "device_id": home.name,
+                "device_class": device.device_class,
+                "rank": RANK,
+                "base": self._base,
+                "corpus": f"{HOME}/corpus.jsonl",
+                "superlink": SUPERLINK,
+                "registry_url": REGISTRY,
+                "root_file": f"{HOME}/root.json",
+                "authority_url": AUTHORITY,
+                "token_file": f"{HOME}/token",
+                "policy": {"n_min_floor": N_MIN},
+            },
+        )
+
+
+def _mimo_fed(*arguments: str, **variables: str) -> str:
+    """Run one of our commands and return what it prints.
+
+    Raises:
+        ConfigError: it failed.
+    """
+    command = [sys.executable, "-m", "mimo_fed.cli", *arguments]
+    done = subprocess.run(
+        command, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=120
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()[-1000:]
+        raise ConfigError(f"mimo-fed {' '.join(arguments[:2])} failed: {said}")
+    return done.stdout.strip()
+
+
+def main() -> None:
+    """Read the arguments and set up."""
+    parser = argparse.ArgumentParser(prog="python -m mimo_fed.demo.compose", description=__doc__)
+    parser.add_argument("part", choices=("secret", "fleet"))
+    parser.add_argument("--volumes", type=Path, default=Path("/setup"))
+    parser.add_argument("--base", default="mimo-nano")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--devices", type=int, default=3)
+    arguments = parser.parse_args()
+    try:
+        if arguments.part == "secret":
+            make_password(arguments.volumes / "secret")
+            return
+        Setup(
+            arguments.volumes,
+            base=arguments.base,
+            rounds=arguments.rounds,
+            num_devices=arguments.devices,
+        ).run()
+    except ConfigError as error:
+        sys.exit(json.dumps(error.message))
+
+
+if __name__ == "__main__":
+    main()
