@@ -16,7 +16,9 @@ WINDOW = 512
 """most tokens the model sees at once"""
 STRIDE = 256
 """tokens a window scores; those before it are its context"""
-_BATCH_TOKENS = 512
+_BATCH_TOKENS = 384
+_WORTH_A_PASS = 96
+_LIKE = 0.85
 _HEAD_TOKENS = 256
 
 
@@ -89,11 +91,16 @@ def _windows(ids: list[int], eos: int) -> Iterator[_Window]:
 
 
 def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
+    """Group windows of like length: padding costs as much as text."""
     batch: list[_Window] = []
     for window in sorted(windows, key=lambda item: len(item.tokens), reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0].tokens) > _BATCH_TOKENS:
-            yield batch
-            batch = []
+        if batch:
+            longest = len(batch[0].tokens)
+            full = (len(batch) + 1) * longest > _BATCH_TOKENS
+            unlike = len(batch) * longest >= _WORTH_A_PASS and len(window.tokens) < _LIKE * longest
+            if full or unlike:
+                yield batch
+                batch = []
         batch.append(window)
     if batch:
         yield batch
