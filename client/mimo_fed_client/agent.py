@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import AdapterConfig
-from mimo_fed.errors import ConfigError, MimoFedError
+from mimo_fed.errors import ConfigError, InstallError, MimoFedError
 from mimo_fed.events import EventLog
 from mimo_fed.model import Base, DeviceModel, load_base
 from mimo_fed.round.contribute import Contributor
@@ -154,9 +154,9 @@ class Agent:
 
     def close(self) -> None:
         """Keep the counts, and let the folder and the connections go."""
-        self.events.emit("agent.stopped")
         try:
             self._count()
+            self.events.emit("agent.stopped")
         finally:
             self._resources.close()
 
@@ -194,7 +194,10 @@ class Agent:
             down=down + self.releases.bytes_down,
             seconds=self._contributor.seconds | {"network": network_s},
         )
-        self.usage.save()
+        try:
+            self.usage.save()
+        except InstallError as error:  # a count is worth less than the answer that waits
+            self.events.emit("usage.lost", message=error.message)
         self.events.emit("bytes", up=self.usage.bytes_up, down=self.usage.bytes_down)
 
     def _report(self, corpus: PrivateCorpus) -> None:

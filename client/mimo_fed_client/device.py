@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import RoundConfig, TrainConfig
-from mimo_fed.errors import AdapterError, PeerProtocolError
+from mimo_fed.errors import AdapterError, MimoFedError, PeerProtocolError
 from mimo_fed.events import EventLog
 from mimo_fed.round.device import Evaluation, TrainedUpdate
 from mimo_fed_client.compute import ComputeSlots
@@ -208,7 +208,7 @@ class LocalDevice:
         return Evaluation(weight=weight, loss_current=current, loss_candidate=found)
 
     def installed(self, request: bytes) -> bytes:
-        """Install what channel stable points to; after the last release, settle and report.
+        """Install what channel stable points to; after the last release, settle and report in any case.
 
         Returns:
             JSON: the release asked about, what became of it here, and seconds by install state.
@@ -219,15 +219,22 @@ class LocalDevice:
             InstallError: the disk is full or read-only.
         """
         notice = Notice.from_json(request)
-        outcome = self._installer.check()
+        failed: MimoFedError | None = None
+        seconds: dict[str, float] = {}
+        try:
+            seconds = self._installer.check().seconds
+        except MimoFedError as error:
+            failed = error
         if notice.last:
             self.settle()
+        if failed:
+            raise failed
         state = "unchanged"
         if self._installer.is_bad(notice.release):
             state = "rolled_back"
         elif self._installer.release == notice.release:
             state = "committed"
-        answer = {"release": notice.release, "state": state, "seconds": outcome.seconds}
+        answer = {"release": notice.release, "state": state, "seconds": seconds}
         return json.dumps(answer).encode()
 
     def settle(self) -> None:

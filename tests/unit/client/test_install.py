@@ -147,6 +147,26 @@ def test_registry_away_keeps_keys_and_service(tmp_path: Path) -> None:
         assert "look.failed" in kinds(agent)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_damaged_slots_heal_by_themselves(shared: World, both: bool) -> None:
+    settings = shared.settings(f"damaged-{both}")
+    with Agent(settings) as agent:
+        agent.installer.check()
+        info = shared.publish(adapter(shared, noise(1e-4, 6 + both)), f"heal-{both}")
+        agent.installer.check()
+    folder = settings.home / "slots"
+    names = "ab" if both else (folder / "serving").read_text()
+    for name in names:
+        (folder / f"{name}.safetensors").write_bytes(b"torn")
+    with Agent(settings) as agent:
+        assert agent.installer.release != info.number
+        assert "slot.damaged" in kinds(agent)
+        assert agent.installer.check().state == "committed"
+        assert agent.installer.release == info.number
+    with Agent(settings) as agent:
+        assert agent.installer.release == info.number
+
+
 def test_one_agent_a_home(shared: World) -> None:
     settings = shared.settings("sofa")
     with Agent(settings), pytest.raises(ConfigError, match="another agent"):
