@@ -21,7 +21,7 @@ from mimo_fed.demo.layout import (
     write_settings,
 )
 from mimo_fed.demo.processes import Processes, free_ports, listening
-from mimo_fed.secagg import SigningKey
+from mimo_fed.secagg import Anchors, SigningKey
 
 MIMO_FED = (sys.executable, "-m", "mimo_fed.cli")
 PREPARE_S = 300.0
@@ -93,15 +93,14 @@ class Cluster:
         return self._layout.spec.exists() and not self._processes.running("prepare")
 
     def _make_keys(self) -> None:
+        from mimo_fed_server.authority import Authority
+        from mimo_fed_server.registry.service import initialize
+
         layout = self._layout
         key = SigningKey.generate(os.urandom)
         write_secret(layout.coordinator / "key", key.to_bytes().hex() + "\n")
-        self._call("authority", "init", "--home", str(layout.authority))
-        authority_key = (layout.authority / "public-key").read_text().strip()
-        self._call(
-            *("registry", "init", "--home", str(layout.registry)),
-            *("--coordinator-key", key.public_key.hex(), "--authority-key", authority_key),
-        )
+        anchors = Anchors(key.public_key, Authority.initialize(layout.authority), frozenset())
+        initialize(layout.registry, anchors=anchors.to_json())
         self._say("keys of the coordinator, the enrolment authority and the registry made")
 
     def _start_services(self) -> None:
@@ -141,13 +140,17 @@ class Cluster:
         layout, home = self._layout, self._layout.device(device.name)
         home.mkdir(parents=True)
         write_corpus(home / "corpus.jsonl", device.texts)
-        token = self._call("authority", "token", "--home", str(layout.authority), "--device", device.name)
-        write_secret(home / "token", token)
+        write_secret(home / "token", self._token(device.name))
         write_settings(home / "agent.toml", agent_table(layout, self._settings, self.ports, device))
 
-    def _call(self, *arguments: str) -> str:
-        name = " ".join(arguments[:2])
-        return self._processes.call(f"mimo-fed {name}", (*MIMO_FED, *arguments), self._layout.log("set-up"))
+    def _token(self, device_id: str) -> str:
+        from mimo_fed_server.authority import Authority
+
+        authority = Authority(self._layout.authority)
+        try:
+            return authority.make_token(device_id)
+        finally:
+            authority.close()
 
     def _start(self, name: str, *arguments: str, finite: bool = False) -> None:
         self._processes.start(name, (*MIMO_FED, *arguments), self._layout.log(name), finite=finite)

@@ -55,6 +55,12 @@ clientapp = "device_app:app"
 settings = {settings}
 """
 
+POINTER = """\
+import {package}.app
+
+app = {package}.app.app
+"""
+
 
 def main(config: Path) -> None:
     """Supervise until all rounds are done.
@@ -135,8 +141,8 @@ class Supervisor:
         folder = self._flower / "app"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pyproject.toml").write_text(APP.format(settings=json.dumps(str(config))))
-        (folder / "coordinator_app.py").write_text("from mimo_fed_server.app import app as app\n")
-        (folder / "device_app.py").write_text("from mimo_fed_client.app import app as app\n")
+        (folder / "coordinator_app.py").write_text(POINTER.format(package="mimo_fed_server"))
+        (folder / "device_app.py").write_text(POINTER.format(package="mimo_fed_client"))
         tls = self._settings.root_certificates
         security = f"root-certificates = {json.dumps(tls)}" if tls else "insecure = true"
         address = json.dumps(self._settings.superlink)
