@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mimo_fed.errors import ConfigError
@@ -13,12 +13,14 @@ from mimo_fed.errors import ConfigError
 
 @contextmanager
 def only_agent(home: Path) -> Iterator[None]:
-    """Hold the folder's lock inside the block.
+    """Hold the folder's lock inside the block; from now on only its owner looks into the folder.
 
     Raises:
         ConfigError: another process holds it; the message ends with its process id.
     """
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.mkdir(parents=True, exist_ok=True)
+    with suppress(PermissionError):  # another user's folder, shared with us on purpose
+        home.chmod(0o700)
     descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

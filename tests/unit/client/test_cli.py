@@ -71,6 +71,7 @@ def wait_for(home: Path, kind: str, process: subprocess.Popen[bytes], count: int
         time.sleep(0.05)
 
 
+@pytest.mark.e2e
 def test_agent_process_installs_survives_a_kill_and_stops_cleanly(tmp_path: Path) -> None:
     with world(tmp_path) as here:
         here.publish(GlobalAdapter.zero(here.spec).to_safetensors(), "release-0")

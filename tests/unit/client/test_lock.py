@@ -30,6 +30,8 @@ def test_a_second_agent_is_told_who_runs(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     assert running_agent(tmp_path) is None
+    tmp_path.chmod(0o755)
     with only_agent(tmp_path):
         assert running_agent(tmp_path) == os.getpid()
+        assert tmp_path.stat().st_mode & 0o077 == 0
     assert running_agent(tmp_path) is None
