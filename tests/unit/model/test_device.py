@@ -11,7 +11,7 @@ import torch
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter, basis
 from mimo_fed.config import TrainConfig
 from mimo_fed.errors import AdapterError, ConfigError, DataError, SpecMismatch
-from mimo_fed.model import Base, DeviceModel, TrainingStopped
+from mimo_fed.model import Base, DeviceModel, TrainingStopped, load_base
 
 Texts = tuple[str, ...]
 
@@ -288,3 +288,18 @@ def test_a_remembered_cost_is_the_cost_of_what_is_in_place(
     device.pick_lambda(texts)
     fresh.load_personal(device.personal_bytes())
     assert device.loss(texts, "personal") == fresh.loss(texts, "personal")
+
+
+def test_a_bfloat16_base_learns_nearly_the_same_in_float32(
+    device: DeviceModel, spec: AdapterSpec, config: TrainConfig, texts: Texts
+) -> None:
+    low = DeviceModel(load_base("mimo-nano", dtype="bfloat16"), spec)
+    assert low.base.fingerprint == device.base.fingerprint
+    deltas = []
+    for one in (device, low):
+        one.train_personal(texts, config=config, seed=1)
+        delta = one.train_global(texts, rank=8, config=config, seed=1).delta
+        assert {factor.dtype for factor in delta.values()} == {np.dtype(np.float32)}
+        deltas.append(np.concatenate([delta[module.name].ravel() for module in spec.modules]))
+    full, short = deltas
+    assert full @ short / np.linalg.norm(full) / np.linalg.norm(short) > 0.9
