@@ -26,14 +26,21 @@ LOOK_S = 2.0
 REPEAT_S = 60.0
 """an unanswered request is sent again after this long: the SuperLink may have lost it in a crash"""
 HELLO_BYTES = 32
+SHORT_BYTES = 1 << 18
 
 Identify = Callable[[bytes, bytes], str]
 
 
 def pack(stage: str, payload: bytes) -> RecordDict:
-    """Put a stage and its bytes into records; the bytes travel as an array, in chunks."""
-    data = np.frombuffer(payload, dtype=np.uint8) if payload else np.zeros(0, np.uint8)
-    return RecordDict({"call": ConfigRecord({"stage": stage}), "body": ArrayRecord({"bytes": Array(data)})})
+    """Put a stage and its bytes into records.
+
+    Each record is an object of its own at the SuperLink, with requests of its own: a short payload travels
+    beside the stage, a long one as an array, which Flower sends in chunks.
+    """
+    if len(payload) <= SHORT_BYTES:
+        return RecordDict({"call": ConfigRecord({"stage": stage, "body": payload})})
+    body = ArrayRecord({"bytes": Array(np.frombuffer(payload, dtype=np.uint8))})
+    return RecordDict({"call": ConfigRecord({"stage": stage}), "body": body})
 
 
 def unpack(content: RecordDict) -> tuple[str, bytes]:
@@ -43,13 +50,14 @@ def unpack(content: RecordDict) -> tuple[str, bytes]:
         PeerProtocolError: the records are others.
     """
     try:
-        stage = content.config_records["call"]["stage"]
-        data = content.array_records["body"]["bytes"].numpy()
+        call = content.config_records["call"]
+        stage = call["stage"]
+        body = call["body"] if "body" in call else content.array_records["body"]["bytes"].numpy().tobytes()
     except (KeyError, ValueError, TypeError) as error:
         raise PeerProtocolError(f"message holds other records than ours: {error}") from None
-    if not isinstance(stage, str) or data.dtype != np.uint8 or data.ndim != 1:
+    if not isinstance(stage, str) or not isinstance(body, bytes):
         raise PeerProtocolError("message holds other types than ours")
-    return stage, data.tobytes()
+    return stage, body
 
 
 @dataclass
