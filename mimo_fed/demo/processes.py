@@ -86,33 +86,6 @@ class Processes:
         self._write()
         return child
 
-    def call(self, name: str, command: Sequence[str], log: Path, *, timeout_s: float = 300.0) -> str:
-        """Run `command` to its end and return what it printed; its standard error goes to `log`.
-
-        Raises:
-            TransportError: it failed, or ran past `timeout_s`.
-        """
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as errors:
-            try:
-                done = subprocess.run(
-                    list(command),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    env=self._environment,
-                    cwd=self._directory,
-                    timeout=timeout_s,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                raise TransportError(
-                    f"{name} did not end within {timeout_s:.0f} s", hint=f"read {log}"
-                ) from None
-        if done.returncode != 0:
-            raise failed(name, done.returncode, log)
-        return done.stdout.decode()
-
     def running(self, name: str) -> bool:
         """Whether the child of that name is still there."""
         return self._children[name].process.poll() is None

@@ -112,16 +112,11 @@ def test_a_wait_that_is_too_long_says_for_what(tmp_path: Path) -> None:
         processes.wait_until(lambda: False, "the authority", timeout_s=0.01)
 
 
-def test_call_returns_the_output_and_passes_the_environment(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "import os, sys; print(os.environ['COLOUR']); sys.exit(len(sys.argv) - 1)",
-    ]
+def test_a_child_gets_the_environment_and_the_directory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import os; print(os.environ['COLOUR'], os.getcwd())"]
     with Processes({"COLOUR": "green"}, tmp_path) as processes:
-        assert processes.call("paint", command, tmp_path / "log") == "green\n"
-        with pytest.raises(TransportError, match="paint ended with code 1"):
-            processes.call("paint", [*command, "extra"], tmp_path / "log")
+        processes.start("paint", command, tmp_path / "log", finite=True).process.wait()
+    assert (tmp_path / "log").read_text() == f"green {tmp_path}\n"
 
 
 def test_leftovers_of_a_killed_run_are_ended_and_nothing_else(tmp_path: Path) -> None:
