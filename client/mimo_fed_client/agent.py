@@ -91,7 +91,7 @@ class Agent:
             updater, journal, patience_s=settings.patience_s, usage=self.usage, stop=self.stop.is_set
         )
         compute = ComputeSlots(settings.slots_folder, settings.compute_slots)
-        base = base or load_base(settings.base)
+        base = base or load_base(settings.base, dtype=settings.precision)
         spec = device_spec(base)
         self.model = DeviceModel(base, spec)
         mounted = Mounted(self.model, corpus)

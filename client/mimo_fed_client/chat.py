@@ -78,7 +78,7 @@ def open_conversation(settings: AgentSettings) -> Conversation:
         DataError: the base cannot be loaded.
         AdapterError: an adapter does not fit.
     """
-    base = load_base(settings.base)
+    base = load_base(settings.base, dtype=settings.precision)
     model = DeviceModel(base, device_spec(base))
     installed = Slots(settings.home / "slots").current()
     if installed is not None:

@@ -202,6 +202,8 @@ class _Connection:
         while (item := self._work.get()) is not None and not self._over.is_set():
             message, stage, payload = item
             answer = self._owner.answer(stage, payload)
+            if self._stop.is_set() or self._over.is_set():
+                return
             try:
                 self._send(message, stage, answer)
             except TransportError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -67,6 +67,8 @@ class AgentSettings(_Table):
     """pinned root of the registry's signed metadata"""
     base: str = "mimo-smol"
     """name or folder of the frozen base"""
+    precision: Literal["float32", "fast"] = "float32"
+    """of the base's arithmetic; fast: bfloat16 where this processor computes with it, else float32"""
     rank: Annotated[int, Field(ge=1)] = 4
     """of this device's class; the upper bound of one of the adapter's shells"""
     device_class: str = "phone"

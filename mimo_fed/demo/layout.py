@@ -19,6 +19,17 @@ HOST = "127.0.0.1"
 N_MIN = 3
 """test-only: the last shell has four devices, one of which may drop out"""
 
+CLIP_NORM = 12.0
+"""updates of these settings measured 4 to 10 in L2, by rank; the report says how many were clipped"""
+
+LAST_PERSONAL_STEPS = 5
+"""steps on the personal adapter after the last release"""
+
+TRAIN = TrainConfig(
+    num_steps=3, num_personal_steps=1, learning_rate=3e-3, personal_learning_rate=2e-3, personal_rank=8
+)
+"""minutes on two cores: few steps, so a high rate (docs/log.md)"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
@@ -56,8 +67,8 @@ class DemoSettings:
             n_min=N_MIN,
             n_max=max(8, self.devices),
             deadline_s=self.deadline_s,
-            train=TrainConfig(),
-            privacy=PrivacyConfig(),
+            train=TRAIN,
+            privacy=PrivacyConfig(clip_norm=CLIP_NORM, weight_max=4),
         )
 
 
@@ -158,7 +169,9 @@ def agent_table(layout: Layout, settings: DemoSettings, ports: Ports, device: De
         "token_file": str(home / "token"),
         "compute_slots": os.cpu_count() or 1,
         "compute_dir": str(layout.root / "compute"),
-        "policy": {"n_min_floor": settings.round.n_min},
+        "precision": "fast",
+        "install": {"personal_steps": LAST_PERSONAL_STEPS},
+        "policy": {"n_min_floor": settings.round.n_min, "clip_norm_max": CLIP_NORM},
     }
 
 
