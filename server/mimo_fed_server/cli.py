@@ -27,6 +27,8 @@ Examples:
 
   mimo-fed registry init --home runs/registry --coordinator-key HEX --authority-key HEX
 
+  mimo-fed registry seed --home runs/registry --spec spec.json
+
   mimo-fed registry serve --home runs/registry --port 8090
 
   mimo-fed registry list --home runs/registry --json
@@ -53,6 +55,8 @@ Examples:
 COORDINATOR_EXAMPLES = """
 Examples:
 
+  mimo-fed coordinator init --key-file runs/coordinator/key
+
   mimo-fed coordinator run --config runs/coordinator.toml
 """
 
@@ -61,6 +65,7 @@ def register(app: typer.Typer) -> None:
     """Add the server's commands."""
     registry = typer.Typer(help="Signed releases and their channels.", no_args_is_help=True)
     registry.command("init", epilog=REGISTRY_EXAMPLES)(registry_init)
+    registry.command("seed", epilog=REGISTRY_EXAMPLES)(registry_seed)
     registry.command("serve", epilog=REGISTRY_EXAMPLES)(registry_serve)
     registry.command("revoke", epilog=REGISTRY_EXAMPLES)(registry_revoke)
     registry.command("list", epilog=REGISTRY_EXAMPLES)(registry_list)
@@ -70,7 +75,7 @@ def register(app: typer.Typer) -> None:
     authority.command("log", epilog=AUTHORITY_EXAMPLES)(authority_log)
     authority.command("serve", epilog=AUTHORITY_EXAMPLES)(authority_serve)
     coordinator = typer.Typer(help="Rounds: train, judge, publish.", no_args_is_help=True)
-    coordinator.callback()(_group)
+    coordinator.command("init", epilog=COORDINATOR_EXAMPLES)(coordinator_init)
     coordinator.command("run", epilog=COORDINATOR_EXAMPLES)(coordinator_run)
     superlink = typer.Typer(help="Flower's SuperLink, between coordinator and devices.", no_args_is_help=True)
     superlink.callback()(_group)
@@ -86,7 +91,12 @@ def registry_init(
     coordinator_key: Annotated[str, typer.Option("--coordinator-key", help="Public key, hexadecimal.")],
     authority_key: Annotated[str, typer.Option("--authority-key", help="Public key, hexadecimal.")],
     database: Annotated[
-        str | None, typer.Option("--database", help="postgresql+psycopg://...; SQLite in the home otherwise.")
+        str | None,
+        typer.Option(
+            "--database",
+            envvar="MIMO_FED_DATABASE",
+            help="postgresql+psycopg://...; SQLite in the home otherwise.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -134,6 +144,29 @@ def registry_serve(
 
     app = build_app(Registry(home, database=database))
     serve(app, host=host, port=port, ready_file=ready_file, announce=_announcer(as_json))
+
+
+def registry_seed(
+    home: Home,
+    spec: Annotated[Path, typer.Option("--spec", help="JSON: shape of the adapter on the fleet's base.")],
+    as_json: Json = False,
+) -> None:
+    """Publish release 0, the zero adapter, on both channels: rounds begin from it."""
+    from mimo_fed.adapter import AdapterSpec
+    from mimo_fed_server.registry.service import Registry
+    from mimo_fed_server.setup import publish_zero
+
+    try:
+        shape = AdapterSpec.from_json(spec.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"shape of the adapter cannot be read: {spec} ({error.strerror})") from None
+    registry = Registry(home)
+    try:
+        info = publish_zero(registry, shape)
+    finally:
+        registry.close()
+    made = {"release": info.number, "digest": info.digest, "bytes": info.length}
+    _tell(made, as_json, lambda: f"release {info.number}, the zero adapter, is on dev and stable")
 
 
 def registry_list(home: Home, as_json: Json = False) -> None:
@@ -241,6 +274,17 @@ def superlink_serve(
     serve(home, host, port, tls)
 
 
+def coordinator_init(
+    key_file: Annotated[Path, typer.Option("--key-file", help="Where the key goes, hexadecimal.")],
+    as_json: Json = False,
+) -> None:
+    """Make the coordinator's signing key; its public half is printed."""
+    from mimo_fed_server.setup import make_coordinator_key
+
+    public_key = make_coordinator_key(key_file).hex()
+    _tell({"key_file": str(key_file), "public_key": public_key}, as_json, lambda: public_key)
+
+
 def coordinator_run(
     config: Annotated[Path, typer.Option("--config", help="The coordinator's TOML file.")],
 ) -> None:
@@ -251,7 +295,7 @@ def coordinator_run(
 
 
 def _group() -> None:
-    """Keep `coordinator run` two words while it is the only command."""
+    """Keep `superlink serve` two words while it is the only command."""
 
 
 def _public_key(option: str, value: str) -> bytes:

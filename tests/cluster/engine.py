@@ -6,14 +6,18 @@ and a base image are made from Debian's own packages, and stopped again at the e
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
 POSTGRES_IMAGE = "postgres:15-bookworm"
+WHEELS_IMAGE = "mimo-fed-wheels"
+ROOT = Path(__file__).parents[2]
 APT = {"DEBIAN_FRONTEND": "noninteractive"}
 
 
@@ -140,22 +144,18 @@ class Engine:
         """Pull the official image, or make one of the same name: Debian 12 with its Python 3.11 and pip."""
         if answers("docker", "pull", BASE_IMAGE):
             return
-        archive = self._home / "base.tar"
-        if not archive.exists():
-            packages("mmdebstrap")
-            bootstrap(archive, ["python3", "python3-venv", "python3-pip-whl"], PYTHON_HOOKS)
+        archive = self._bootstrap("base", ["python3", "python3-venv", "python3-pip-whl"], PYTHON_HOOKS)
         load(archive, BASE_IMAGE, 'CMD ["python3"]')
 
     def postgres_image(self) -> None:
         """Pull PostgreSQL, or make an image of the same name that honours the same variables and volume."""
         if answers("docker", "image", "inspect", POSTGRES_IMAGE) or answers("docker", "pull", POSTGRES_IMAGE):
             return
-        archive = self._home / "postgres.tar"
         entry = Path(__file__).with_name("postgres-entrypoint.sh")
-        if not archive.exists():
-            packages("mmdebstrap")
-            hook = f'copy-in "{entry}" /usr/local/bin'
-            bootstrap(archive, ["postgresql-15"], [hook])
+        data = 'chroot "$1" install -d -o postgres -g postgres -m 0700 /var/lib/postgresql/data'
+        archive = self._bootstrap(
+            "postgres", ["postgresql-15"], [f'copy-in "{entry}" /usr/local/bin', data], entry.read_bytes()
+        )
         load(
             archive,
             POSTGRES_IMAGE,
@@ -164,6 +164,46 @@ class Engine:
             f'ENTRYPOINT ["sh", "/usr/local/bin/{entry.name}"]',
             "USER postgres",
         )
+
+    def wheels_image(self) -> str:
+        """Make an image of all packages that the images install, with this machine's own pip; return its name.
+
+        A build's containers may have no way to a package index; the machine that runs the tests has one. With
+        another Python than the images' there is no such image, and builds go to the index: `scratch`.
+        """
+        if sys.version_info[:2] != (3, 11):
+            return "scratch"
+        lock = (ROOT / "requirements.lock").read_bytes()
+        torch = next(
+            line.removeprefix("TORCH = ")
+            for line in (ROOT / "Makefile").read_text().splitlines()
+            if line.startswith("TORCH = ")
+        )
+        wanted = hashlib.sha256(lock + torch.encode() + sys.version.encode()).hexdigest()[:12]
+        name = f"{WHEELS_IMAGE}:{wanted}"
+        if answers("docker", "image", "inspect", name):
+            return name
+        wheels = self._home / "wheels" / wanted
+        wheels.mkdir(parents=True, exist_ok=True)
+        download = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
+        run(*download, "--no-deps", "-d", str(wheels), "-r", str(ROOT / "requirements.lock"))
+        index = os.environ.get("TORCH_INDEX")
+        options = ["--index-url", index] if index else []
+        run(*download, "-d", str(wheels), *options, "-c", str(ROOT / "requirements.lock"), torch)
+        archive = wheels.with_suffix(".tar")
+        run("tar", "-cf", str(archive), "-C", str(wheels), ".")
+        load(archive, name)
+        archive.unlink()
+        return name
+
+    def _bootstrap(self, name: str, include: list[str], hooks: list[str], more: bytes = b"") -> Path:
+        """Make a root file system, or return the one that an earlier run made in the same way."""
+        recipe = hashlib.sha256(repr((include, hooks)).encode() + more).hexdigest()[:12]
+        archive = self._home / f"{name}-{recipe}.tar"
+        if not archive.exists():
+            packages("mmdebstrap")
+            bootstrap(archive, include, hooks)
+        return archive
 
 
 PYTHON_HOOKS = [
