@@ -95,7 +95,7 @@ class HeadroomError(PrivacyError):
 
 
 class BudgetExhausted(PrivacyError):
-    """This device has given all it agreed to give."""
+    """The device has given all it agreed to give."""
 
     code = "privacy.budget"
 

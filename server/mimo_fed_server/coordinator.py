@@ -33,7 +33,8 @@ from mimo_fed_server.rounds import RoundsDatabase, StoredRound, write_durably
 from mimo_fed_server.settings import CoordinatorSettings
 
 LOCK_FILE = "coordinator.pid"
-MAX_ABORTED = 5
+MAX_ABORTED = {"train": 5, "evaluate": 2}
+"""after so many in a cycle the coordinator gives up; without a judgement a release is not promoted"""
 NOTICE_S = 300.0
 
 Identify = Callable[[bytes, bytes], str]
@@ -132,12 +133,12 @@ class CoordinatorProcess:
         base = GlobalAdapter.from_safetensors(self._registry.download(current), self._spec)
         adapter = step(base, outcome.means, self._settings.round.server_lr).to_safetensors()
         digest = hashlib.sha256(adapter).hexdigest()
-        write_durably(self._rounds.home / f"{digest}.safetensors", adapter)
+        write_durably(self._result(digest), adapter)
         return {"digest": digest, "record": record}
 
     def _publish(self, cycle: int, done: dict[str, Any]) -> dict[str, Any]:
         train = done["train"]
-        path = self._rounds.home / f"{train['digest']}.safetensors"
+        path = self._result(train["digest"])
         record = train["record"]
         info = self._registry.publish(
             path.read_bytes(),
@@ -150,7 +151,6 @@ class CoordinatorProcess:
         )
         record["release"] = info.number
         self._registry.put_round(record["round_id"], record)
-        path.unlink()
         self._events.emit(
             "release.published", number=info.number, digest=info.digest, round_id=record["round_id"]
         )
@@ -196,7 +196,12 @@ class CoordinatorProcess:
                 state, release = f"failed: {str(error)[:200]}", -1
             states[answer.device_id] = state
             self._events.emit("device.installed", device=answer.device_id, state=state, release=release)
+        self._result(done["train"]["digest"]).unlink(missing_ok=True)
         return states
+
+    def _result(self, digest: str) -> Path:
+        """Where a cycle's new adapter is until the cycle is over; the registry has it as well by then."""
+        return self._rounds.home / f"{digest}.safetensors"
 
     def _round(self, cycle: int, config: RoundConfig, base_digest: str) -> tuple[Outcome, dict[str, Any]]:
         """Run a round, or go on with the stored one; after an abort, the next."""
@@ -210,7 +215,7 @@ class CoordinatorProcess:
             except RoundAborted as aborted:
                 self._rounds.end_round(plan.round_id, "aborted")
                 self._events.emit("round.aborted", round_id=plan.round_id, message=aborted.message)
-                if self._rounds.num_aborted(cycle) >= MAX_ABORTED:
+                if self._rounds.num_aborted(cycle, config.kind) >= MAX_ABORTED[config.kind]:
                     raise
                 continue
             record = self._record(plan, outcome, started_at)

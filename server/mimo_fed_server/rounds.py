@@ -212,9 +212,11 @@ class RoundsDatabase:
             row = session.scalars(select(RoundRow).where(RoundRow.round_id == round_id)).one()
             row.state = state
 
-    def num_aborted(self, cycle: int) -> int:
-        """Return how many rounds of the cycle were aborted."""
-        query = select(RoundRow.sequence).where(RoundRow.cycle == cycle, RoundRow.state == "aborted")
+    def num_aborted(self, cycle: int, kind: str) -> int:
+        """Return how many rounds of this kind were aborted in the cycle."""
+        query = select(RoundRow.sequence).where(
+            RoundRow.cycle == cycle, RoundRow.state == "aborted", RoundRow.round_id.startswith(f"{kind}-")
+        )
         with self.session() as session:
             return len(session.scalars(query).all())
 

@@ -67,9 +67,12 @@ class SimulatedDevice:
     weight: int = 2
     spec: AdapterSpec = SPEC
     trained: list[TrainedUpdate] = field(default_factory=list)
+    fetch: Callable[[str], bytes] | None = None
+    """digest -> release; without it only the zero adapter can be had"""
+    notices: list[bytes] = field(default_factory=list)
 
     def fetch_base(self, digest: str) -> bytes:
-        base = GlobalAdapter.zero(self.spec).to_safetensors()
+        base = self.fetch(digest) if self.fetch else GlobalAdapter.zero(self.spec).to_safetensors()
         assert hashlib.sha256(base).hexdigest() == digest
         return base
 
@@ -87,7 +90,8 @@ class SimulatedDevice:
         return Evaluation(weight=self.weight, loss_current=3.0, loss_candidate=2.75)
 
     def installed(self, request: bytes) -> bytes:
-        return b"{}"
+        self.notices.append(request)
+        return b'{"state": "committed", "release": 1}'
 
 
 class Killed(Exception):
@@ -144,7 +148,9 @@ class MemoryFleet:
         lost: Callable[[str, str], bool] = lambda stage, device: False,
         policy: Policy = Policy(n_min_floor=3),
         tap: Tap | None = None,
+        now_s: Callable[[], float] = lambda: NOW_S,
     ) -> None:
+        self.now_s = now_s
         entropy = Stream("fleet")
         self.key, authority = SigningKey.generate(entropy), SigningKey.generate(entropy)
         self.anchors = Anchors(self.key.public_key, authority.public_key, frozenset())
@@ -157,8 +163,8 @@ class MemoryFleet:
                 device_id=name,
                 public_key=key.public_key,
                 serial=i + 1,
-                not_before_s=int(NOW_S) - 10,
-                not_after_s=int(NOW_S) + 86_400,
+                not_before_s=int(now_s()) - 10,
+                not_after_s=int(now_s()) + 86_400,
             )
             self.devices[name] = SimulatedDevice(name, rank, weight=1 + i % 3)
             self.contributors[name] = Contributor(
@@ -169,7 +175,7 @@ class MemoryFleet:
                 anchors=lambda: self.anchors,
                 policy=policy,
                 entropy=Stream(name),
-                now_s=lambda: NOW_S,
+                now_s=self.now_s,
                 events=EventLog(folder / f"{name}.jsonl"),
                 tap=tap,
             )
@@ -179,7 +185,7 @@ class MemoryFleet:
         for name, contributor in self.contributors.items():
             if not self.lost("hello", name):
                 answer = envelope.unwrap(contributor.handle("hello", nonce))
-                there.append(verify_hello(answer, nonce, self.anchors, int(NOW_S)).device_id)
+                there.append(verify_hello(answer, nonce, self.anchors, int(self.now_s())).device_id)
         return tuple(sorted(there))
 
     def ask(

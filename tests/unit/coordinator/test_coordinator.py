@@ -1,0 +1,142 @@
+"""The coordinator's loop against a real registry, with simulated devices."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimo_fed.adapter import GlobalAdapter
+from mimo_fed.events import read_events
+from mimo_fed.round.device import Evaluation
+from mimo_fed_server.client import RegistryClient
+from mimo_fed_server.coordinator import CoordinatorProcess, run
+from mimo_fed_server.settings import CoordinatorSettings
+from tests.simulators.fleet import SPEC, Killed, MemoryFleet
+from tests.simulators.registry_server import registry_server
+from tests.unit.round.test_round import CONFIG
+
+
+@dataclass
+class Site:
+    """A registry that holds release 0, a fleet, and the coordinator's settings."""
+
+    fleet: MemoryFleet
+    settings: CoordinatorSettings
+    registry: RegistryClient
+    home: Path
+
+    def run(self) -> None:
+        run(lambda identify: self.fleet, self.settings)
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [e for _, e in read_events(self.home / "events.jsonl") if e["kind"] == kind]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    fleet = MemoryFleet(tmp_path, now_s=time.time)
+    home, registry_home = tmp_path / "coordinator", tmp_path / "registry"
+    home.mkdir()
+    (home / "key").write_text(fleet.key.to_bytes().hex())
+    (home / "anchors.json").write_bytes(fleet.anchors.to_json())
+    (home / "spec.json").write_bytes(SPEC.to_json())
+    with registry_server(registry_home, anchors=fleet.anchors.to_json()) as url:
+        token = (registry_home / "admin-token").read_text().strip()
+        registry = RegistryClient(url, token)
+        zero = registry.publish(
+            GlobalAdapter.zero(SPEC).to_safetensors(),
+            channel="dev",
+            base_fingerprint=SPEC.base_fingerprint,
+            basis_epoch=0,
+            spec_digest=SPEC.digest(),
+            round_id="release-0",
+            quorum_digest="",
+        )
+        registry.promote(zero.number, "stable")
+
+        def fetch(digest: str) -> bytes:
+            info = registry.latest("dev")
+            assert info is not None
+            assert info.digest == digest
+            return registry.download(info)
+
+        for device in fleet.devices.values():
+            device.fetch = fetch
+        settings = CoordinatorSettings(
+            home=str(home),
+            key_file=str(home / "key"),
+            anchors_file=str(home / "anchors.json"),
+            spec_file=str(home / "spec.json"),
+            registry_url=url,
+            registry_token_file=str(registry_home / "admin-token"),
+            superlink="127.0.0.1:1",
+            rounds=2,
+            min_devices=3,
+            round=CONFIG,
+        )
+        yield Site(fleet, settings, registry, home)
+        registry.close()
+
+
+def channel(site: Site, name: str) -> int:
+    info = site.registry.latest(name)
+    assert info is not None
+    return info.number
+
+
+def test_two_cycles_publish_judge_promote_and_tell(site: Site) -> None:
+    site.run()
+    assert channel(site, "dev") == channel(site, "stable") == 2
+    records = site.registry.rounds()
+    assert [r["kind"] for r in records] == ["train", "evaluate"] * 2
+    assert [r["release"] for r in records] == [1, 1, 2, 2]
+    assert all(r["quorum_digest"] and r["test_only"] for r in records)
+    notices = [json.loads(n) for n in site.fleet.devices["device-1"].notices]
+    assert [(n["release"], n["last"]) for n in notices] == [(1, False), (2, True)]
+    assert len(site.events("device.installed")) == 16
+
+
+def test_worse_release_is_kept_back_and_the_next_trains_from_it_all_the_same(site: Site) -> None:
+    for device in site.fleet.devices.values():
+        device.evaluate = lambda *_: Evaluation(weight=1, loss_current=3.0, loss_candidate=3.5)  # type: ignore[method-assign]
+    site.run()
+    assert channel(site, "dev") == 2
+    assert channel(site, "stable") == 0
+    assert [e["number"] for e in site.events("release.kept_back")] == [1, 2]
+
+
+def test_thin_judgement_is_no_approval(site: Site) -> None:
+    def judging() -> bool:
+        return len(site.events("release.published")) > len(site.events("release.kept_back"))
+
+    site.fleet.lost = lambda stage, device: stage == "shares" and judging()
+    site.run()
+    assert channel(site, "stable") == 0
+    assert all("inconclusive" in e["reason"] for e in site.events("release.kept_back"))
+
+
+@pytest.mark.parametrize("step", ["train", "publish", "judge", "promote", "notify"])
+def test_killed_between_steps_nothing_happens_twice(
+    site: Site, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = getattr(CoordinatorProcess, f"_{step}")
+
+    def killed(self: CoordinatorProcess, cycle: int, done: dict[str, Any]) -> Any:
+        result = act(self, cycle, done)
+        if not (site.home / "killed").exists():
+            (site.home / "killed").touch()
+            raise Killed
+        return result
+
+    monkeypatch.setattr(CoordinatorProcess, f"_{step}", killed)
+    with pytest.raises(Killed):
+        site.run()
+    site.run()
+    assert channel(site, "dev") == 2
+    published = {e["number"] for e in site.events("release.published")}
+    assert published == {1, 2}
+    assert len([r for r in site.registry.rounds() if r["release"] == 1 and r["kind"] == "train"]) == 1

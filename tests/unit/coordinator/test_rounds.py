@@ -1,0 +1,104 @@
+"""What the coordinator keeps on disk, and that a new process goes on with it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimo_fed.config import RoundConfig
+from mimo_fed.errors import ConfigError, LocalProtocolError
+from mimo_fed.events import EventLog
+from mimo_fed.round.coordinate import Coordination, Outcome, Plan, Record
+from mimo_fed_server.coordinator import only_one
+from mimo_fed_server.rounds import FileSpool, RoundsDatabase, StoredRound
+from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet
+from tests.unit.round.test_round import BASE, CONFIG
+
+
+class KilledRound(StoredRound):
+    """The process ends right after a record of a certain stage."""
+
+    stage = ""
+
+    def append(self, record: Record) -> None:
+        super().append(record)
+        if record.stage == self.stage:
+            raise Killed
+
+
+def coordinate(fleet: MemoryFleet, store: StoredRound, plan: Plan) -> Outcome:
+    return Coordination(
+        fleet,
+        store,
+        key=fleet.key,
+        anchors=fleet.anchors,
+        spec=SPEC,
+        now_s=lambda: NOW_S,
+        events=EventLog(None),
+    ).run(plan)
+
+
+@pytest.mark.parametrize(
+    "stage", ["manifest", "closed", "complaint", "ballot", "vote", "certificate", "opening"]
+)
+def test_new_process_goes_on_from_the_file(tmp_path: Path, stage: str) -> None:
+    fleet, home = MemoryFleet(tmp_path), tmp_path / "coordinator"
+    first = RoundsDatabase(home)
+    plan, _ = first.new_round(0, CONFIG, BASE, NOW_S)
+    killed = KilledRound(first, plan.round_id)
+    killed.stage = stage
+    with pytest.raises(Killed):
+        coordinate(fleet, killed, plan)
+    first.close()
+
+    second = RoundsDatabase(home)
+    found = second.open_round(0, CONFIG)
+    assert found is not None
+    assert found[0] == plan
+    outcome = coordinate(fleet, StoredRound(second, plan.round_id), plan)
+    assert outcome.dropouts == ()
+    assert all(len(device.trained) == 1 for device in fleet.devices.values())
+    second.close()
+
+
+def test_numbers_grow_and_ended_rounds_leave_no_contributions(tmp_path: Path) -> None:
+    database = RoundsDatabase(tmp_path)
+    first, _ = database.new_round(0, CONFIG, BASE, NOW_S)
+    StoredRound(database, first.round_id).spool.put("car.m2", b"bytes")
+    database.end_round(first.round_id, "aborted")
+    second, _ = database.new_round(0, CONFIG, BASE, NOW_S)
+    assert second.sequence == first.sequence + 1
+    assert not (tmp_path / "spool" / first.round_id).exists()
+    assert database.num_aborted(0, "train") == 1
+    assert database.num_aborted(0, "evaluate") == 0
+    assert database.open_round(0, RoundConfig(kind="evaluate")) is None
+    database.close()
+
+
+def test_steps_are_done_once(tmp_path: Path) -> None:
+    database = RoundsDatabase(tmp_path)
+    database.finish(0, "train", {"digest": "ab"})
+    assert database.steps(0) == {"train": {"digest": "ab"}}
+    assert database.cycles_done() == 0
+    database.finish(0, "notify", {})
+    assert database.cycles_done() == 1
+    database.close()
+
+
+def test_spool_keeps_files_in_its_folder(tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path / "spool")
+    data = np.arange(100, dtype=np.uint8).tobytes()
+    spool.put("car.m2", data)
+    spool.put("car.m2", data)
+    assert spool.get("car.m2") == data
+    assert spool.all() == (data,)
+    for name in ("../car.m2", "", ".hidden", "a/b"):
+        with pytest.raises(LocalProtocolError):
+            spool.put(name, b"x")
+
+
+def test_two_coordinators_do_not_share_a_folder(tmp_path: Path) -> None:
+    with only_one(tmp_path), pytest.raises(ConfigError, match="another coordinator"), only_one(tmp_path):
+        pass
+    with only_one(tmp_path):
+        pass
