@@ -12,12 +12,15 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
 POSTGRES_IMAGE = "postgres:15-bookworm"
 WHEELS_IMAGE = "mimo-fed-wheels"
 ROOT = Path(__file__).parents[2]
+INSTALLING = Lock()
 APT = {"DEBIAN_FRONTEND": "noninteractive"}
 
 
@@ -56,7 +59,7 @@ class Engine:
         home.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Make sure of an engine, Compose v2 and the base image.
+        """Make sure of an engine and Compose v2.
 
         Raises:
             EngineUnavailable: with the reason.
@@ -65,8 +68,16 @@ class Engine:
             self._start_daemon()
         if not answers("docker", "compose", "version"):
             self._install_compose()
-        if not answers("docker", "image", "inspect", BASE_IMAGE):
-            self._make_base_image()
+
+    def images(self) -> str:
+        """Make sure of the base image, PostgreSQL and the packages; return the image that holds the latter.
+
+        Raises:
+            EngineUnavailable: with the reason.
+        """
+        with ThreadPoolExecutor() as pool:
+            made = [pool.submit(make) for make in (self.base_image, self.postgres_image, self.wheels_image)]
+            return str([one.result() for one in made][-1])
 
     def stop(self) -> None:
         """Stop the engine if `start` started it."""
@@ -133,16 +144,16 @@ class Engine:
             f'Dir::Etc::sourceparts "{apt}/parts";\nDir::State::lists "{apt}/lists";\n'
             f'Dir::Cache "{apt}/cache";\nAPT::Sandbox::User "root";\n'
         )
-        environment = {"APT_CONFIG": str(apt / "apt.conf")}
+        environment = APT | {"APT_CONFIG": str(apt / "apt.conf")}
         run("apt-get", "update", "-qq", **environment)
         run("sh", "-c", f"cd '{apt / 'debs'}' && apt-get download -qq {' '.join(names)}", **environment)
         for package in (apt / "debs").glob("*.deb"):
             run("dpkg-deb", "-x", str(package), str(apt / "root"))
         return apt / "root"
 
-    def _make_base_image(self) -> None:
+    def base_image(self) -> None:
         """Pull the official image, or make one of the same name: Debian 12 with its Python 3.11 and pip."""
-        if answers("docker", "pull", BASE_IMAGE):
+        if answers("docker", "image", "inspect", BASE_IMAGE) or answers("docker", "pull", BASE_IMAGE):
             return
         archive = self._bootstrap("base", ["python3", "python3-venv", "python3-pip-whl"], PYTHON_HOOKS)
         load(archive, BASE_IMAGE, 'CMD ["python3"]')
@@ -166,7 +177,7 @@ class Engine:
         )
 
     def wheels_image(self) -> str:
-        """Make an image of all packages that the images install, with this machine's own pip; return its name.
+        """Make an image of all packages that the others install, with this machine's pip; return its name.
 
         A build's containers may have no way to a package index; the machine that runs the tests has one. With
         another Python than the images' there is no such image, and builds go to the index: `scratch`.
@@ -216,10 +227,11 @@ PYTHON_HOOKS = [
 
 def packages(*names: str) -> None:
     """Install the Debian packages that are missing."""
-    missing = [n for n in names if not answers("dpkg", "-s", n)]
-    if missing:
-        run("apt-get", "update", "-qq", **APT)
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, **APT)
+    with INSTALLING:
+        missing = [n for n in names if not answers("dpkg", "-s", n)]
+        if missing:
+            run("apt-get", "update", "-qq", **APT)
+            run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, **APT)
 
 
 def mirror() -> str:

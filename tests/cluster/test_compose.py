@@ -1,0 +1,175 @@
+"""`docker-compose.yml`, really run: a round from private text to a served release, and who can reach what.
+
+Tests run in this order: the containers are looked at while the coordinator works, the round afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimo_fed.adapter import AdapterSpec, GlobalAdapter
+from mimo_fed_client.updater import Updater
+from tests.cluster.engine import Engine, EngineUnavailable
+from tests.cluster.fleet import DEVICES, HOME, SERVERS, Fleet, image_bytes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+CONNECT = "import socket; socket.create_connection(({host!r}, {port}), 3); print('reached')"
+REFUSED = """
+import socket
+try:
+    socket.create_connection(({host!r}, {port}), 3)
+    print('reached')
+except OSError as error:
+    print('closed', type(error).__name__)
+"""
+STATUS = "cat /proc/[0-9]*/status"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    began = time.monotonic()
+    home = os.environ.get("CLUSTER_HOME") or str(Path(tempfile.gettempdir()) / "mimo-fed-cluster")
+    engine = Engine(Path(home))
+    try:
+        try:
+            engine.start()
+            wheels = engine.images()
+        except EngineUnavailable as reason:
+            if os.environ.get("CLUSTER", "auto") == "require":
+                raise
+            pytest.skip(f"no container engine: {reason}")
+        made = Fleet(wheels, tmp_path_factory.mktemp("fleet"))
+        made.seconds["engine"] = time.monotonic() - began
+        failed = request.session.testsfailed
+        with made.running():
+            yield made
+            if request.session.testsfailed > failed:
+                made.show_logs()
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="module")
+def events(fleet: Fleet) -> list[dict[str, Any]]:
+    return fleet.finish()
+
+
+def test_no_process_is_root_or_can_become_it(fleet: Fleet) -> None:
+    for service in (*DEVICES, *SERVERS, "postgres"):
+        status = fleet.execute(service, "sh", "-c", STATUS)
+        fields = [line.split() for line in status.splitlines()]
+        users = {user for line in fields if line[:1] == ["Uid:"] for user in line[1:]}
+        assert users, service
+        assert "0" not in users, (service, users)
+        assert {line[1] for line in fields if line[:1] == ["NoNewPrivs:"]} == {"1"}, service
+        for name in ("CapPrm:", "CapEff:", "CapBnd:"):
+            assert {int(line[1], 16) for line in fields if line[:1] == [name]} == {0}, (service, name)
+
+
+def test_root_file_systems_are_read_only(fleet: Fleet) -> None:
+    for service in (*DEVICES, *SERVERS, "postgres"):
+        mounts = [line.split() for line in fleet.execute(service, "cat", "/proc/mounts").splitlines()]
+        options = next(mount[3] for mount in mounts if mount[1] == "/")
+        assert "ro" in options.split(","), (service, options)
+
+
+def test_a_device_reaches_registry_and_superlink_but_neither_database_nor_coordinator(fleet: Fleet) -> None:
+    assert fleet.python("device-1", CONNECT.format(host="registry", port=8090)) == "reached"
+    assert fleet.python("device-1", CONNECT.format(host="superlink", port=8092)) == "reached"
+    networks = fleet.inspect("postgres")["NetworkSettings"]["Networks"].values()
+    (address,) = [network["IPAddress"] for network in networks]
+    assert fleet.python("registry", CONNECT.format(host=address, port=5432)) == "reached"
+    for host in ("postgres", address):
+        assert fleet.python("device-1", REFUSED.format(host=host, port=5432)).startswith("closed"), host
+    lookup = "import socket; print(socket.getaddrinfo({!r}, 1)[0][4][0])"
+    assert fleet.python("registry", lookup.format("coordinator"))
+    with pytest.raises(EngineUnavailable, match="gaierror"):
+        fleet.python("device-1", lookup.format("coordinator"))
+
+
+def test_each_service_has_its_own_volume_and_published_ports_are_this_machines(fleet: Fleet) -> None:
+    for service in (*DEVICES, *SERVERS):
+        found = fleet.inspect(service)
+        mounts = [(m["Type"], m.get("Name", "").removeprefix("mimofed-test_")) for m in found["Mounts"]]
+        assert [m for m in mounts if m[0] != "tmpfs"] == [("volume", service)], service
+        published = [p for ports in found["NetworkSettings"]["Ports"].values() for p in ports or ()]
+        assert {p["HostIp"] for p in published} <= {"127.0.0.1"}, service
+    texts = {fleet.execute(device, "sha256sum", f"{HOME}/corpus.jsonl").split()[0] for device in DEVICES}
+    assert len(texts) == len(DEVICES)
+
+
+def test_servers_hold_no_torch(fleet: Fleet) -> None:
+    find = (
+        "import importlib.util as u; print([n for n in ('torch', 'transformers', 'peft') if u.find_spec(n)])"
+    )
+    for service in ("registry", "superlink", "authority"):
+        assert fleet.python(service, find) == "[]"
+    assert fleet.python("device-1", find) == "['torch', 'transformers']"
+
+
+def test_a_round_is_trained_judged_and_installed(fleet: Fleet, events: list[dict[str, Any]]) -> None:
+    opened = [event for event in events if event["kind"] == "round.opened"]
+    assert [event["round_kind"] for event in opened] == ["train", "evaluate"]
+    for event in opened:
+        assert event["survivors"] == list(DEVICES)
+        assert event["test_only"] is True
+    answers = {e["device"]: e["state"] for e in events if e["kind"] == "device.installed"}
+    assert sorted(answers) == list(DEVICES)
+    assert set(answers.values()) <= {"committed", "unchanged", "rolled_back"}, answers
+    assert fleet.inspect("device-1")["RestartCount"] == 0
+
+
+def test_records_are_in_postgresql(fleet: Fleet, events: list[dict[str, Any]]) -> None:
+    query = 'select record from "round" order by created_at'
+    password = 'PGPASSWORD="$(cat /run/database/password)"'
+    psql = f"{password} psql -h 127.0.0.1 -U mimo_fed -d registry -Atc '{query}'"
+    records = [json.loads(line) for line in fleet.execute("postgres", "sh", "-c", psql).splitlines()]
+    assert [record["kind"] for record in records] == ["train", "evaluate"]
+    train = records[0]
+    assert train["release"] == 1
+    assert train["n_min"] == len(train["survivors"]) == 3
+    opened = {s["name"]: s["num_devices"] for s in train["sums"] if s["opened"]}
+    assert opened == {"r1-4": 3, "r5-8": 3, "statistics": 3}
+    digests = {event["quorum_digest"] for event in events if event["kind"] == "round.opened"}
+    assert {record["quorum_digest"] for record in records} == digests
+
+
+def test_the_release_is_signed_and_served(fleet: Fleet, events: list[dict[str, Any]], tmp_path: Path) -> None:
+    url = f"http://{fleet.address('registry', 8090)}"
+    root = fleet.fetch("device-2", f"{HOME}/root.json").read_bytes()
+    updater = Updater(tmp_path, url, root)
+    try:
+        updater.refresh()
+        latest, stable = updater.latest("dev"), updater.latest("stable")
+        assert latest is not None
+        assert stable is not None
+        assert latest.number == 1
+        assert stable.number == int(any(event["kind"] == "release.promoted" for event in events))
+        adapter = updater.fetch(latest)
+    finally:
+        updater.close()
+    spec = AdapterSpec.from_json(fleet.fetch("coordinator", f"{HOME}/spec.json").read_bytes())
+    trained = GlobalAdapter.from_safetensors(adapter, spec)
+    assert trained.digest() == latest.digest
+    assert any(factor.any() for factor in trained.factors.values())
+
+
+def test_what_it_took(fleet: Fleet, events: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {name: image_bytes(name) / 1e6 for name in ("mimo-fed-server", "mimo-fed-client")}
+    assert sizes["mimo-fed-server"] < 600
+    assert sizes["mimo-fed-client"] < 2000
+    began, ended = (next(e["at"] for e in events if e["kind"] == kind) for kind in ("run.submitted", "done"))
+    with capsys.disabled():
+        print()
+        print("seconds:", {what: round(seconds) for what, seconds in fleet.seconds.items()})
+        print(f"minutes from the coordinator's start to its end: {(ended - began) / 60:.1f}")
+        print("image MB:", {name: round(size) for name, size in sizes.items()})
