@@ -20,7 +20,9 @@ from mimo_fed.events import EventLog
 from mimo_fed.round.fleet import Answer
 
 MESSAGE_TYPE = "query"
-POLL_S = 0.2
+POLL_S = (0.25, 0.75)
+"""between polls: for the first seconds after a question, and later"""
+LIVELY_S = 4.0
 LOOK_S = 2.0
 """how often new nodes are looked for while answers are awaited"""
 REPEAT_S = 60.0
@@ -94,14 +96,14 @@ class FlowerFleet:
         while self._hellos and time.time() < deadline_at_s:
             for _ in self._hear({}):
                 pass
-            time.sleep(POLL_S)
+            time.sleep(POLL_S[0])
         return tuple(sorted(self._node_of))
 
     def ask(
         self, stage: str, requests: Mapping[str, bytes], *, deadline_at_s: float, stop: Callable[[], bool]
     ) -> Iterator[Answer]:
         """Send each device its request and yield answers as they arrive; see `Fleet.ask`."""
-        pending, sent = dict(requests), dict[str, _Sent]()
+        pending, sent, asked_at_s = dict(requests), dict[str, _Sent](), time.time()
         while pending and time.time() < deadline_at_s and not stop():
             if time.time() - self._looked_at_s > LOOK_S:
                 self._look()
@@ -110,7 +112,7 @@ class FlowerFleet:
                 if pending.pop(device_id, None) is not None:
                     yield Answer(device_id, payload)
             if pending:
-                time.sleep(POLL_S)
+                time.sleep(POLL_S[time.time() - asked_at_s > LIVELY_S])
 
     def _send(self, stage: str, pending: Mapping[str, bytes], sent: dict[str, _Sent]) -> None:
         """Send what has not been sent to the node that the device is now."""

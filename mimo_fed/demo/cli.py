@@ -26,6 +26,7 @@ def demo(
     ] = 600.0,
     json_: Annotated[bool, typer.Option("--json", help="Print report.json alone.")] = False,
     test_plaintext: Annotated[bool, typer.Option("--test-plaintext", hidden=True)] = False,
+    test_stock_node: Annotated[str, typer.Option("--test-stock-node", hidden=True)] = "",
 ) -> None:
     """Run the whole loop on this machine: real text, real training, real encryption, real processes.
 
@@ -47,6 +48,7 @@ def demo(
         runs=runs,
         deadline_s=deadline_s,
         test_plaintext=test_plaintext,
+        test_stock_node=test_stock_node,
     )
     finished = run(settings, Console(stderr=json_, quiet=False))
     if json_:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
@@ -67,15 +69,29 @@ class Cluster:
     def start(self) -> None:
         """Start the agents, then the supervisor."""
         for device in self._devices:
-            self._start(
-                device.name, "agent", "run", "--config", str(self._layout.device(device.name) / "agent.toml")
-            )
+            settings = str(self._layout.device(device.name) / "agent.toml")
+            if device.name == self._settings.test_stock_node:
+                self._start_stock_node(device.name, settings)
+            else:
+                self._start(device.name, "agent", "run", "--config", settings)
         self._start(
             "supervisor",
             *("coordinator", "run", "--config", str(self._layout.coordinator / "coordinator.toml")),
             finite=True,
         )
         self._say(f"{len(self._devices)} device agents and the supervisor started")
+
+    def _start_stock_node(self, name: str, settings: str) -> None:
+        """Start Flower's own SuperNode: it installs the app of the run, and loads it for every message."""
+        from mimo_fed_server.superlink import flower_environment, flower_program
+
+        home = flower_environment(self._layout.device(name) / "flower")["FLWR_HOME"]
+        (port,) = free_ports(1)
+        command = ["env", f"FLWR_HOME={home}", f"PATH={Path(sys.executable).parent}:{os.environ['PATH']}"]
+        command += ["FLWR_TELEMETRY_ENABLED=0", flower_program("flower-supernode"), "--insecure"]
+        command += ["--superlink", f"{HOST}:{self.ports.superlink}", "--host", HOST, "--port", str(port)]
+        command += ["--node-config", f"agent={json.dumps(settings)}"]
+        self._processes.start(name, command, self._layout.log(name))
 
     def records(self) -> list[dict[str, Any]]:
         """Ask the registry for the rounds' public records, oldest first."""

@@ -42,6 +42,7 @@ class DemoSettings:
         runs: the folder that holds runs.
         deadline_s: of one round.
         test_plaintext: devices and coordinator write what they seal and open into `plaintext/`, for a test.
+        test_stock_node: the device of this name runs behind Flower's own SuperNode, for a test.
     """
 
     name: str = "demo"
@@ -51,6 +52,7 @@ class DemoSettings:
     runs: Path = Path("runs")
     deadline_s: float = 600.0
     test_plaintext: bool = False
+    test_stock_node: str = ""
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
