@@ -22,7 +22,7 @@ N_MIN = 3
 CLIP_NORM = 12.0
 """updates of these settings measured 4 to 10 in L2, by rank; the report says how many were clipped"""
 
-LAST_PERSONAL_STEPS = 5
+LAST_PERSONAL_STEPS = 3
 """steps on the personal adapter after the last release"""
 
 TRAIN = TrainConfig(
