@@ -14,6 +14,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Setup:
     def __init__(self, volumes: Path, *, base: str, rounds: int, num_devices: int) -> None:
         self._volumes, self._base, self._rounds = volumes, base, rounds
         self._authority, self._registry = volumes / "authority", volumes / "registry"
-        self._coordinator = volumes / "coordinator"
+        self._coordinator, self._superlink = volumes / "coordinator", volumes / "superlink"
         self._spec = volumes / "shape" / "spec.json"
         self._num_devices = num_devices
 
@@ -72,6 +73,8 @@ class Setup:
             _mimo_fed("authority", "init", "--home", str(self._authority))
         if not (self._registry / "root.json").exists():
             self._make_registry()
+        if not (self._superlink / "cert.pem").exists():
+            make_certificate(self._superlink, SUPERLINK.partition(":")[0])
         print(_mimo_fed("registry", "seed", "--home", str(self._registry), "--spec", str(self._spec)))
         self._write_coordinator()
         for number, device in enumerate(load_demo()[: self._num_devices], start=1):
@@ -95,6 +98,7 @@ class Setup:
     def _write_coordinator(self) -> None:
         shutil.copy(self._spec, self._coordinator / "spec.json")
         shutil.copy(self._registry / "anchors.json", self._coordinator / "anchors.json")
+        shutil.copy(self._superlink / "ca.pem", self._coordinator / "ca.pem")
         write_secret(self._coordinator / "registry-token", (self._registry / "admin-token").read_text())
         write_settings(self._coordinator / "coordinator.toml", self._coordinator_table())
 
@@ -107,6 +111,7 @@ class Setup:
             "registry_url": REGISTRY,
             "registry_token_file": f"{HOME}/registry-token",
             "superlink": SUPERLINK,
+            "root_certificates": f"{HOME}/ca.pem",
             "rounds": self._rounds,
             "min_devices": self._num_devices,
             "round": asdict(RoundConfig(n_min=N_MIN, n_max=max(8, self._num_devices))),
@@ -116,6 +121,7 @@ class Setup:
         """Give a device its text, the pinned root, a token to enrol with once, and its settings."""
         write_corpus(home / "corpus.jsonl", device.texts)
         shutil.copy(self._registry / "root.json", home / "root.json")
+        shutil.copy(self._superlink / "ca.pem", home / "ca.pem")
         token = _mimo_fed("authority", "token", "--home", str(self._authority), "--device", home.name)
         write_secret(home / "token", token)
         write_settings(
@@ -128,6 +134,7 @@ class Setup:
                 "base": self._base,
                 "corpus": f"{HOME}/corpus.jsonl",
                 "superlink": SUPERLINK,
+                "root_certificates": f"{HOME}/ca.pem",
                 "registry_url": REGISTRY,
                 "root_file": f"{HOME}/root.json",
                 "authority_url": AUTHORITY,
@@ -137,19 +144,48 @@ class Setup:
         )
 
 
+def make_certificate(folder: Path, host: str) -> None:
+    """Make the SuperLink's TLS key and certificate, under a private authority whose key is not kept.
+
+    Raises:
+        ConfigError: OpenSSL's program failed.
+    """
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    request += ["-days", "365"]
+    with tempfile.TemporaryDirectory() as aside:
+        authority = ["-CA", f"{folder}/ca.pem", "-CAkey", f"{aside}/ca.key"]
+        _call(
+            *(*request, "-subj", "/CN=MiMo-Fed test fleet", "-keyout", f"{aside}/ca.key"),
+            *("-out", f"{folder}/ca.pem", "-addext", "keyUsage=critical,keyCertSign"),
+        )
+        _call(
+            *(*request, *authority, "-subj", f"/CN={host}", "-keyout", f"{folder}/key.pem"),
+            *("-out", f"{aside}/cert.pem", "-addext", f"subjectAltName=DNS:{host},DNS:localhost"),
+            *("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth"),
+        )
+        shutil.copy(f"{aside}/cert.pem", folder / "cert.pem")
+
+
 def _mimo_fed(*arguments: str, **variables: str) -> str:
     """Run one of our commands and return what it prints.
 
     Raises:
         ConfigError: it failed.
     """
-    command = [sys.executable, "-m", "mimo_fed.cli", *arguments]
+    return _call(sys.executable, "-m", "mimo_fed.cli", *arguments, **variables)
+
+
+def _call(*command: str, **variables: str) -> str:
+    """Run a program and return what it prints.
+
+    Raises:
+        ConfigError: it failed.
+    """
     done = subprocess.run(
         command, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=120
     )
     if done.returncode:
-        said = (done.stdout + done.stderr).strip()[-1000:]
-        raise ConfigError(f"mimo-fed {' '.join(arguments[:2])} failed: {said}")
+        raise ConfigError(f"{' '.join(command[:5])} failed: {(done.stdout + done.stderr).strip()[-1000:]}")
     return done.stdout.strip()
 
 
