@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mimo_fed.errors import ConfigError
 HOME = "/var/lib/mimo-fed"
 """where a service finds its volume"""
 SUPERLINK = "superlink:8092"
+GATE = "gate:8093"
 REGISTRY = "http://registry:8090"
 AUTHORITY = "http://authority:8091"
 DATABASE = "postgresql+psycopg://mimo_fed:{password}@postgres:5432/registry"
@@ -60,6 +62,7 @@ class Setup:
         self._volumes, self._base, self._rounds = volumes, base, rounds
         self._authority, self._registry = volumes / "authority", volumes / "registry"
         self._coordinator, self._superlink = volumes / "coordinator", volumes / "superlink"
+        self._gate = volumes / "gate"
         self._spec = volumes / "shape" / "spec.json"
         self._num_devices = num_devices
 
@@ -73,8 +76,9 @@ class Setup:
             _mimo_fed("authority", "init", "--home", str(self._authority))
         if not (self._registry / "root.json").exists():
             self._make_registry()
-        if not (self._superlink / "cert.pem").exists():
-            make_certificate(self._superlink, SUPERLINK.partition(":")[0])
+        if not (self._gate / "cert.pem").exists():
+            hosts = {SUPERLINK: self._superlink, GATE: self._gate}
+            make_certificates({address.partition(":")[0]: folder for address, folder in hosts.items()})
         print(_mimo_fed("registry", "seed", "--home", str(self._registry), "--spec", str(self._spec)))
         self._write_coordinator()
         for number, device in enumerate(load_demo()[: self._num_devices], start=1):
@@ -121,7 +125,7 @@ class Setup:
         """Give a device its text, the pinned root, a token to enrol with once, and its settings."""
         write_corpus(home / "corpus.jsonl", device.texts)
         shutil.copy(self._registry / "root.json", home / "root.json")
-        shutil.copy(self._superlink / "ca.pem", home / "ca.pem")
+        shutil.copy(self._gate / "ca.pem", home / "ca.pem")
         token = _mimo_fed("authority", "token", "--home", str(self._authority), "--device", home.name)
         write_secret(home / "token", token)
         write_settings(
@@ -133,7 +137,7 @@ class Setup:
                 "rank": RANK,
                 "base": self._base,
                 "corpus": f"{HOME}/corpus.jsonl",
-                "superlink": SUPERLINK,
+                "superlink": GATE,
                 "root_certificates": f"{HOME}/ca.pem",
                 "registry_url": REGISTRY,
                 "root_file": f"{HOME}/root.json",
@@ -144,8 +148,11 @@ class Setup:
         )
 
 
-def make_certificate(folder: Path, host: str) -> None:
-    """Make the SuperLink's TLS key and certificate, under a private authority whose key is not kept.
+def make_certificates(folders: Mapping[str, Path]) -> None:
+    """Make a TLS key and certificate for each host, under a private authority whose key is not kept.
+
+    Args:
+        folders: by host; each gets `ca.pem`, `cert.pem` and `key.pem`.
 
     Raises:
         ConfigError: OpenSSL's program failed.
@@ -153,17 +160,19 @@ def make_certificate(folder: Path, host: str) -> None:
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     request += ["-days", "365"]
     with tempfile.TemporaryDirectory() as aside:
-        authority = ["-CA", f"{folder}/ca.pem", "-CAkey", f"{aside}/ca.key"]
+        authority = (f"{aside}/ca.pem", f"{aside}/ca.key")
         _call(
-            *(*request, "-subj", "/CN=MiMo-Fed test fleet", "-keyout", f"{aside}/ca.key"),
-            *("-out", f"{folder}/ca.pem", "-addext", "keyUsage=critical,keyCertSign"),
+            *(*request, "-subj", "/CN=MiMo-Fed test fleet", "-out", authority[0], "-keyout", authority[1]),
+            *("-addext", "keyUsage=critical,keyCertSign"),
         )
-        _call(
-            *(*request, *authority, "-subj", f"/CN={host}", "-keyout", f"{folder}/key.pem"),
-            *("-out", f"{aside}/cert.pem", "-addext", f"subjectAltName=DNS:{host},DNS:localhost"),
-            *("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth"),
-        )
-        shutil.copy(f"{aside}/cert.pem", folder / "cert.pem")
+        for host, folder in folders.items():
+            shutil.copy(authority[0], folder / "ca.pem")
+            _call(
+                *(*request, "-CA", authority[0], "-CAkey", authority[1], "-subj", f"/CN={host}"),
+                *("-out", f"{folder}/cert.pem", "-keyout", f"{folder}/key.pem"),
+                *("-addext", f"subjectAltName=DNS:{host},DNS:localhost"),
+                *("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth"),
+            )
 
 
 def _mimo_fed(*arguments: str, **variables: str) -> str:

@@ -50,6 +50,8 @@ SUPERLINK_EXAMPLES = """
 Examples:
 
   mimo-fed superlink serve --home runs/superlink --port 8092
+
+  mimo-fed superlink gate --superlink 10.0.0.5:8092 --host 0.0.0.0 --port 8093
 """
 
 COORDINATOR_EXAMPLES = """
@@ -78,8 +80,8 @@ def register(app: typer.Typer) -> None:
     coordinator.command("init", epilog=COORDINATOR_EXAMPLES)(coordinator_init)
     coordinator.command("run", epilog=COORDINATOR_EXAMPLES)(coordinator_run)
     superlink = typer.Typer(help="Flower's SuperLink, between coordinator and devices.", no_args_is_help=True)
-    superlink.callback()(_group)
     superlink.command("serve", epilog=SUPERLINK_EXAMPLES)(superlink_serve)
+    superlink.command("gate", epilog=SUPERLINK_EXAMPLES)(superlink_gate)
     app.add_typer(registry, name="registry")
     app.add_typer(authority, name="authority")
     app.add_typer(superlink, name="superlink")
@@ -274,6 +276,24 @@ def superlink_serve(
     serve(home, host, port, tls)
 
 
+def superlink_gate(
+    superlink: Annotated[str, typer.Option("--superlink", help="HOST:PORT of the SuperLink.")],
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Where devices connect.", min=1, max=65535)] = 8093,
+    root_certificates: Annotated[
+        Path | None,
+        typer.Option("--root-certificates", help="PEM: checks the SuperLink. Without: no TLS."),
+    ] = None,
+    tls: Annotated[
+        tuple[Path, Path] | None, typer.Option("--tls", help="PEM files: certificate, key; for devices.")
+    ] = None,
+) -> None:
+    """Let devices reach the SuperLink's fleet API and nothing else of it."""
+    from mimo_fed_server.gate import serve
+
+    serve(superlink, host, port, root_certificates=root_certificates, certificate=tls)
+
+
 def coordinator_init(
     key_file: Annotated[Path, typer.Option("--key-file", help="Where the key goes, hexadecimal.")],
     as_json: Json = False,
@@ -292,10 +312,6 @@ def coordinator_run(
     from mimo_fed_server.supervisor import main
 
     main(config)
-
-
-def _group() -> None:
-    """Keep `superlink serve` two words while it is the only command."""
 
 
 def _public_key(option: str, value: str) -> bytes:

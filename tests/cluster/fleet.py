@@ -16,7 +16,7 @@ from tests.cluster.engine import ROOT, answers, run
 
 PROJECT = "mimofed-test"
 DEVICES = ("device-1", "device-2", "device-3")
-SERVERS = ("authority", "registry", "superlink", "coordinator")
+SERVERS = ("authority", "registry", "superlink", "gate", "coordinator")
 HOME = "/var/lib/mimo-fed"
 ROUNDS = 1
 WAIT_S = 300
@@ -32,7 +32,7 @@ class Fleet:
 
     def __init__(self, wheels: str, scratch: Path) -> None:
         self._scratch = scratch
-        ports = dict.fromkeys(("REGISTRY_PORT", "AUTHORITY_PORT", "SUPERLINK_PORT"), "0")
+        ports = dict.fromkeys(("REGISTRY_PORT", "AUTHORITY_PORT", "GATE_PORT"), "0")
         builds = {"WHEELS_IMAGE": wheels, "PIP_NO_INDEX": "" if wheels == "scratch" else "1"}
         self._variables = ports | builds | {"ROUNDS": str(ROUNDS), "BASE": "mimo-nano"}
         self.seconds: dict[str, float] = {}

@@ -31,6 +31,12 @@ try:
 except OSError as error:
     print('closed', type(error).__name__)
 """
+POST = """
+import http.client, ssl
+connection = http.client.HTTPSConnection('gate', 8093, context=ssl.create_default_context(cafile='ca.pem'))
+connection.request('POST', '{path}', b'')
+print(connection.getresponse().status)
+"""
 STATUS = "cat /proc/[0-9]*/status"
 
 
@@ -82,18 +88,25 @@ def test_root_file_systems_are_read_only(fleet: Fleet) -> None:
         assert "ro" in options.split(","), (service, options)
 
 
-def test_a_device_reaches_registry_and_superlink_but_neither_database_nor_coordinator(fleet: Fleet) -> None:
+def test_a_device_reaches_registry_and_gate_alone(fleet: Fleet) -> None:
     assert fleet.python("device-1", CONNECT.format(host="registry", port=8090)) == "reached"
-    assert fleet.python("device-1", CONNECT.format(host="superlink", port=8092)) == "reached"
-    networks = fleet.inspect("postgres")["NetworkSettings"]["Networks"].values()
-    (address,) = [network["IPAddress"] for network in networks]
-    assert fleet.python("registry", CONNECT.format(host=address, port=5432)) == "reached"
-    for host in ("postgres", address):
-        assert fleet.python("device-1", REFUSED.format(host=host, port=5432)).startswith("closed"), host
+    assert fleet.python("device-1", CONNECT.format(host="gate", port=8093)) == "reached"
+    for service, port in (("postgres", 5432), ("superlink", 8092)):
+        networks = fleet.inspect(service)["NetworkSettings"]["Networks"].values()
+        (address,) = [network["IPAddress"] for network in networks]
+        assert fleet.python("registry", CONNECT.format(host=address, port=port)) == "reached"
+        for host in (service, address):
+            assert fleet.python("device-1", REFUSED.format(host=host, port=port)).startswith("closed"), host
     lookup = "import socket; print(socket.getaddrinfo({!r}, 1)[0][4][0])"
     assert fleet.python("registry", lookup.format("coordinator"))
     with pytest.raises(EngineUnavailable, match="gaierror"):
         fleet.python("device-1", lookup.format("coordinator"))
+
+
+def test_the_gate_passes_on_no_order_to_run_something(fleet: Fleet) -> None:
+    assert fleet.python("device-1", POST.format(path="/v1/fleet/pull-messages")) != "404"
+    for path in ("/v1/control/start-run", "/v1/runtime/acquire-task", "/v1/fleet/../control/start-run"):
+        assert fleet.python("device-1", POST.format(path=path)) == "404", path
 
 
 def test_each_service_has_its_own_volume_and_published_ports_are_this_machines(fleet: Fleet) -> None:
@@ -108,10 +121,8 @@ def test_each_service_has_its_own_volume_and_published_ports_are_this_machines(f
 
 
 def test_servers_hold_no_torch(fleet: Fleet) -> None:
-    find = (
-        "import importlib.util as u; print([n for n in ('torch', 'transformers', 'peft') if u.find_spec(n)])"
-    )
-    for service in ("registry", "superlink", "authority"):
+    find = "from importlib.util import find_spec as f; print([n for n in ('torch', 'transformers') if f(n)])"
+    for service in ("registry", "superlink", "gate", "authority"):
         assert fleet.python(service, find) == "[]"
     assert fleet.python("device-1", find) == "['torch', 'transformers']"
 
