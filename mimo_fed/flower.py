@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,14 +118,19 @@ class FlowerFleet:
         """Send what has not been sent to the node that the device is now."""
         now_s = time.time()
         fresh = {(s.device_id, s.node_id) for s in sent.values() if now_s - s.at_s < REPEAT_S}
-        for device_id, payload in pending.items():
-            node_id = self._node_of.get(device_id)
-            if node_id is not None and (device_id, node_id) not in fresh:
-                self._push(stage, payload, sent, _Sent(device_id, node_id, now_s))
+        due = [
+            (_Sent(device_id, self._node_of[device_id], now_s), payload)
+            for device_id, payload in pending.items()
+            if device_id in self._node_of and (device_id, self._node_of[device_id]) not in fresh
+        ]
+        self._push(stage, due, sent)
 
-    def _push(self, stage: str, payload: bytes, sent: dict[str, _Sent], entry: _Sent) -> None:
-        message = Message(pack(stage, payload), entry.node_id, MESSAGE_TYPE)
-        for message_id in self._grid.push_messages([message]):
+    def _push(self, stage: str, due: Sequence[tuple[_Sent, bytes]], sent: dict[str, _Sent]) -> None:
+        """Push messages together: what several of them hold alike is pushed once."""
+        messages = [Message(pack(stage, payload), entry.node_id, MESSAGE_TYPE) for entry, payload in due]
+        for (entry, _), message_id in zip(
+            due, self._grid.push_messages(messages) if due else (), strict=False
+        ):
             if message_id:
                 sent[message_id] = entry
 
@@ -139,9 +144,11 @@ class FlowerFleet:
                 del self._node_of[device_id]
         self._hellos = {m: s for m, s in self._hellos.items() if s.node_id in there}
         greeted = {s.node_id for s in self._hellos.values() if self._looked_at_s - s.at_s < REPEAT_S}
+        due = []
         for node_id in there - set(self._device_of) - greeted - self._refused:
             nonce = os.urandom(HELLO_BYTES)
-            self._push("hello", nonce, self._hellos, _Sent("", node_id, self._looked_at_s, nonce))
+            due.append((_Sent("", node_id, self._looked_at_s, nonce), nonce))
+        self._push("hello", due, self._hellos)
 
     def _hear(self, sent: dict[str, _Sent]) -> Iterator[tuple[str, bytes]]:
         """Pull replies: hellos are checked here, answers are handed on; each is let go at once."""

@@ -93,7 +93,7 @@ class Running:
         os.kill(pid, signal.SIGKILL)
         return time.time()
 
-    def finish(self, timeout_s: float = 300) -> dict[str, Any]:
+    def finish(self, timeout_s: float = 540) -> dict[str, Any]:
         """Wait for the end and return the report."""
         try:
             code = self.process.wait(timeout_s)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.running import Running, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 Q = 2147352577
 WORD = Q / 2**16
