@@ -195,12 +195,9 @@ class Engine:
         if answers("docker", "image", "inspect", name):
             return name
         wheels = self._home / "wheels" / wanted
-        wheels.mkdir(parents=True, exist_ok=True)
-        download = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
-        run(*download, "--no-deps", "-d", str(wheels), "-r", str(ROOT / "requirements.lock"))
-        index = os.environ.get("TORCH_INDEX")
-        options = ["--index-url", index] if index else []
-        run(*download, "-d", str(wheels), *options, "-c", str(ROOT / "requirements.lock"), torch)
+        if not wheels.exists():
+            download(torch, unfinished := wheels.with_suffix(".part"))
+            unfinished.rename(wheels)
         archive = wheels.with_suffix(".tar")
         run("tar", "-cf", str(archive), "-C", str(wheels), ".")
         load(archive, name)
@@ -232,6 +229,16 @@ def packages(*names: str) -> None:
         if missing:
             run("apt-get", "update", "-qq", **APT)
             run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, **APT)
+
+
+def download(torch: str, folder: Path) -> None:
+    """Download the packages of the lock, and torch with what it needs, for this interpreter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = str(ROOT / "requirements.lock")
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "-d", str(folder)]
+    run(*pip, "--no-deps", "-r", lock)
+    index = os.environ.get("TORCH_INDEX")
+    run(*pip, *(["--index-url", index] if index else []), "-c", lock, torch)
 
 
 def mirror() -> str:

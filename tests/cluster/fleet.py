@@ -16,9 +16,9 @@ from tests.cluster.engine import ROOT, answers, run
 
 PROJECT = "mimofed-test"
 DEVICES = ("device-1", "device-2", "device-3")
-SERVERS = ("authority", "registry", "superlink", "gate", "coordinator")
+SERVERS = ("coordinator", "authority", "registry", "superlink", "gate")
 HOME = "/var/lib/mimo-fed"
-ROUNDS = 1
+ROUNDS = 2
 WAIT_S = 300
 
 
@@ -69,6 +69,11 @@ class Fleet:
         name = self.compose("ps", "-a", "-q", service).strip()
         found: dict[str, Any] = json.loads(run("docker", "inspect", name))[0]
         return found
+
+    def networks(self, service: str) -> set[str]:
+        """Return the networks of the project that a service's container is on."""
+        names = self.inspect(service)["NetworkSettings"]["Networks"]
+        return {name.removeprefix(f"{PROJECT}_") for name in names}
 
     def address(self, service: str, port: int) -> str:
         """Return where this machine shows a service's port."""
