@@ -27,6 +27,8 @@ LOOK_S = 2.0
 """how often new nodes are looked for while answers are awaited"""
 REPEAT_S = 60.0
 """an unanswered request is sent again after this long: the SuperLink may have lost it in a crash"""
+HELLO_S = 5.0
+"""a node that has not answered its hello by then is not waited for; its answer is still welcome later"""
 HELLO_BYTES = 32
 SHORT_BYTES = 1 << 18
 
@@ -93,10 +95,13 @@ class FlowerFleet:
     def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
         """Say hello to every node that is there; return the ids of those that proved who they are."""
         self._look()
-        while self._hellos and time.time() < deadline_at_s:
+        while self._greeting() and time.time() < deadline_at_s:
+            if time.time() - self._looked_at_s > LOOK_S:
+                self._look()
             for _ in self._hear({}):
                 pass
-            time.sleep(POLL_S[0])
+            if self._greeting():
+                time.sleep(POLL_S[0])
         return tuple(sorted(self._node_of))
 
     def ask(
@@ -113,6 +118,10 @@ class FlowerFleet:
                     yield Answer(device_id, payload)
             if pending:
                 time.sleep(POLL_S[time.time() - asked_at_s > LIVELY_S])
+
+    def _greeting(self) -> bool:
+        """Whether a hello is young enough to be waited for."""
+        return any(time.time() - s.at_s < HELLO_S for s in self._hellos.values())
 
     def _send(self, stage: str, pending: Mapping[str, bytes], sent: dict[str, _Sent]) -> None:
         """Send what has not been sent to the node that the device is now."""

@@ -42,7 +42,12 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_pull_object_fn_protobuf,
     make_push_object_fn_protobuf,
 )
-from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, push_objects
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    pull_and_inflate_object_from_tree,
+    push_objects,
+)
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
 from flwr.supercore.run import RunNotRunningException
@@ -63,8 +68,12 @@ HEARTBEAT_INTERVAL_S = 30.0
 OUTAGE_S = 45.0
 """calls are repeated for this long before the node registers anew; a restarted SuperLink knows it still"""
 BACKOFF_S = (0.3, 5.0)
+PULL_S = (0.1, 30.0)
+"""a message may be seen before all of it is uploaded: first wait for the rest, and longest"""
 
 Handler = Callable[[str, bytes], bytes]
+
+_UNREADABLE = (PeerProtocolError, ObjectPullError, RuntimeError, TypeError, ValueError)
 
 
 class EmbeddedNode:
@@ -128,7 +137,10 @@ class _Connection:
         self._owner, self._stop = node, stop
         self._over = threading.Event()
         self._failed: list[TransportError] = []
-        self._work: queue.Queue[tuple[Message, str, bytes] | None] = queue.Queue()
+        self._work: queue.Queue[tuple[str, bytes] | None] = queue.Queue()
+        self._asking = threading.Lock()
+        self._asked: dict[tuple[str, bytes], Message] = {}
+        """the newest message for each request that waits or is worked on: that one is answered"""
         self._lively_until_s = 0.0
         private, public = generate_key_pairs()
         self._public_key = public_key_to_bytes(public)
@@ -179,15 +191,19 @@ class _Connection:
         """Pull one message; a hello is answered at once, all else waits for the worker."""
         self._lively_until_s = time.monotonic() + LIVELY_S
         started, run_id = time.monotonic(), header.metadata.run_id
-        pull = make_pull_object_fn_protobuf(partial(self._call, self._client.PullObject), self._node, run_id)
+        pull = make_pull_object_fn_protobuf(
+            partial(self._call_run, self._client.PullObject), self._node, run_id
+        )
         confirm = make_confirm_message_received_fn_protobuf(
-            partial(self._call, self._client.ConfirmMessageReceived), self._node, run_id
+            partial(self._call_run, self._client.ConfirmMessageReceived), self._node, run_id
         )
         try:
-            message = pull_and_inflate_object_from_tree(tree, pull, confirm, return_type=Message)
+            message = pull_and_inflate_object_from_tree(
+                tree, pull, confirm, return_type=Message, initial_backoff=PULL_S[0], max_time=PULL_S[1]
+            )
             message.metadata.__dict__["_message_id"] = header.metadata.message_id
             stage, payload = unpack(message.content)
-        except (PeerProtocolError, RunNotRunningException, RuntimeError, ValueError) as error:
+        except (*_UNREADABLE, RunNotRunningException) as error:
             self._owner._events.emit("message.refused", error=type(error).__name__)
             return
         self._owner.bytes_down += len(payload)
@@ -195,17 +211,22 @@ class _Connection:
         if stage == "hello":
             self._send(message, stage, self._owner.answer(stage, payload))
         else:
-            self._work.put((message, stage, payload))
+            request = (stage, payload)
+            with self._asking:
+                if request not in self._asked:
+                    self._work.put(request)
+                self._asked[request] = message
 
     def _answer(self) -> None:
         """Answer one message after the other."""
         while (item := self._work.get()) is not None and not self._over.is_set():
-            message, stage, payload = item
-            answer = self._owner.answer(stage, payload)
+            answer = self._owner.answer(*item)
             if self._stop.is_set() or self._over.is_set():
                 return
+            with self._asking:
+                message = self._asked.pop(item)
             try:
-                self._send(message, stage, answer)
+                self._send(message, item[0], answer)
             except TransportError as error:
                 self._failed.append(error)
                 self._over.set()
@@ -223,9 +244,9 @@ class _Connection:
                     message_object_trees=[tree],
                     clientapp_runtime_list=[0.0],
                 )
-                response = self._call(self._client.PushMessages, request)
+                response = self._call_run(self._client.PushMessages, request)
                 push = make_push_object_fn_protobuf(
-                    partial(self._call, self._client.PushObject),
+                    partial(self._call_run, self._client.PushObject),
                     self._node,
                     message.metadata.run_id,
                     response.session_id,
@@ -234,6 +255,8 @@ class _Connection:
         except RunNotRunningException:
             self._owner._events.emit("answer.unwanted", stage=stage)
             return
+        except ObjectPushError:
+            raise TransportError("answer was not taken: its upload took longer than Flower allows") from None
         self._owner.bytes_up += len(answer)
         self._owner.network_s += time.monotonic() - started
         self._lively_until_s = time.monotonic() + LIVELY_S
@@ -260,6 +283,24 @@ class _Connection:
                 self._call(act, request, 0.0)
             except TransportError:
                 return
+
+    def _call_run(self, act: Callable[[Any], Any], request: Any) -> Any:
+        """Call on behalf of a run.
+
+        Raises:
+            RunNotRunningException: the run is over; the SuperLink is there and knows this node.
+            TransportError: see `_call`.
+        """
+
+        def guarded(request: Any) -> Any:
+            try:
+                return act(request)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code == httpx.codes.FORBIDDEN:
+                    raise RunNotRunningException from None
+                raise
+
+        return self._call(guarded, request)
 
     def _call(self, act: Callable[[Any], Any], request: Any, patience_s: float = OUTAGE_S) -> Any:
         """Call the SuperLink; a connection that fails is tried again for `patience_s`.

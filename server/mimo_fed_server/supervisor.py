@@ -164,10 +164,17 @@ class Supervisor:
     def _submit(self) -> str:
         """Submit the app and return the run's id.
 
+        Never beside a coordinator that still lives: removing the file under its lock would let two work.
+
         Raises:
             TransportError: the SuperLink is away or refuses.
         """
-        (self._home / LOCK_FILE).unlink(missing_ok=True)
+        pid_file, end_s = self._home / LOCK_FILE, time.monotonic() + START_S
+        while _alive(pid_file):
+            if time.monotonic() > end_s:
+                raise TransportError("the coordinator of an earlier run is still at work")
+            time.sleep(POLL_S)
+        pid_file.unlink(missing_ok=True)
         said = self._call("run", str(self._flower / "app"), CONNECTION)
         found = re.search(r"\b(\d{10,})\b", said)
         if not found:

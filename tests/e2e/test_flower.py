@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -74,7 +75,12 @@ class System:
         }.get(name, [sys.executable, str(root / "tests/e2e/flower_echo.py"), name, self.address])
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def kill(self, name: str) -> None:
@@ -125,10 +131,9 @@ def system(tmp_path: Path) -> Iterator[System]:
     system.submit()
     yield system
     for process in system.processes.values():
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    os.system("pkill -9 -f '" + str(tmp_path) + "' 2>/dev/null")  # noqa: S605 apps that superexec started
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with it the apps that superexec started
+        process.wait()
 
 
 def results(system: System) -> dict[str, dict[str, object]]:

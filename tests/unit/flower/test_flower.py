@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -130,3 +131,16 @@ def test_stop_ends_the_wait() -> None:
         "open", {"phone": b""}, deadline_at_s=time.time() + 60, stop=lambda: len(polls) > 1 or polls.append(1)
     )
     assert list(answers) == []
+
+
+def test_silent_node_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mimo_fed.flower.HELLO_S", 1.0)
+    monkeypatch.setattr("mimo_fed.flower.LOOK_S", 0.2)
+    grid = Grid({11: "car", 12: "phone"})
+    grid.mute.add(12)
+    fleet = FlowerFleet(grid, identify)  # type: ignore[arg-type]
+    late = threading.Timer(0.4, grid.nodes.__setitem__, (13, "watch"))
+    late.start()
+    started = time.monotonic()
+    assert fleet.discover(deadline_at_s=time.time() + 20) == ("car", "watch")
+    assert time.monotonic() - started < 5
