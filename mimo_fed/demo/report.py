@@ -100,11 +100,15 @@ def round_row(record: Mapping[str, Any]) -> Json:
     Raises:
         DataError: the record lacks a field.
     """
-    fields = ("round_id", "kind", "cohort", "survivors", "dropouts", "quorum_digest", "release")
+    fields = [*("round_id", "kind", "cohort", "survivors", "dropouts"), "quorum_digest", "votes", "clipped"]
     figures = ("loss_before", "loss_after", "seconds")
     try:
         sums = [{key: one[key] for key in ("name", "num_devices", "opened")} for one in record["sums"]]
-        return {**{f: record[f] for f in fields}, "sums": sums, **{f: record[f] for f in figures}}
+        return {
+            **{f: record[f] for f in (*fields, "release")},
+            "sums": sums,
+            **{f: record[f] for f in figures},
+        }
     except (KeyError, TypeError) as error:
         raise DataError(f"record of round {record.get('round_id')} lacks a field: {error}") from None
 

@@ -24,6 +24,7 @@ def test_the_report_has_exactly_the_promised_fields() -> None:
     assert set(found["devices"][0]["seconds"]) == {"train", "protect", "network", "verify", "swap"}
     assert set(found["rounds"][0]) == {
         *("round_id", "kind", "cohort", "survivors", "dropouts", "quorum_digest", "release"),
+        *("votes", "clipped"),
         *("sums", "loss_before", "loss_after", "seconds"),
     }
     assert set(found["rounds"][0]["sums"][0]) == {"name", "num_devices", "opened"}
