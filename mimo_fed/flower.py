@@ -6,7 +6,10 @@ between node ids, and a node id means nothing until its hello has proven whose i
 
 from __future__ import annotations
 
+import math
 import os
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +32,8 @@ REPEAT_S = 60.0
 """an unanswered request is sent again after this long: the SuperLink may have lost it in a crash"""
 HELLO_S = 5.0
 """a node that has not answered its hello by then is not waited for; its answer is still welcome later"""
+PULL_S = (15.0, 240.0)
+"""a pull that takes longer is left to itself; twice as long each time, for slow links"""
 HELLO_BYTES = 32
 SHORT_BYTES = 1 << 18
 
@@ -91,6 +96,9 @@ class FlowerFleet:
         self._hellos: dict[str, _Sent] = {}
         self._refused: set[int] = set()
         self._looked_at_s = 0.0
+        self._arrived: queue.SimpleQueue[list[Message] | Exception] = queue.SimpleQueue()
+        self._left: set[str] = set()
+        self._pull_s = PULL_S[0]
 
     def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
         """Say hello to every node that is there; return the ids of those that proved who they are."""
@@ -161,8 +169,7 @@ class FlowerFleet:
 
     def _hear(self, sent: dict[str, _Sent]) -> Iterator[tuple[str, bytes]]:
         """Pull replies: hellos are checked here, answers are handed on; each is let go at once."""
-        awaited = [*self._hellos, *sent]
-        for reply in self._grid.pull_messages(awaited) if awaited else ():
+        for reply in self._pull(sent):
             asked = reply.metadata.reply_to_message_id
             entry = sent.pop(asked, None) or self._hellos.pop(asked, None)
             if entry is None or reply.has_error():
@@ -176,6 +183,37 @@ class FlowerFleet:
                 self._welcome(entry, payload)
             else:
                 yield entry.device_id, payload
+
+    def _pull(self, sent: dict[str, _Sent]) -> list[Message]:
+        """Pull the replies that are there, in a thread of its own.
+
+        A SuperLink that is killed while a reply is uploaded keeps half of it, and Flower waits minutes for
+        the rest. A pull that takes too long is left to itself and its requests are sent again; what it brings in
+        the end is still taken.
+        """
+        open_requests = {m: s for m, s in {**self._hellos, **sent}.items() if m not in self._left}
+        arrived: list[list[Message] | Exception] = []
+        if open_requests:
+            threading.Thread(target=self._pull_into, args=(list(open_requests),), daemon=True).start()
+            try:
+                arrived.append(self._arrived.get(timeout=self._pull_s))
+            except queue.Empty:
+                self._left.update(open_requests)
+                self._pull_s = min(PULL_S[1], 2 * self._pull_s)
+                for entry in open_requests.values():
+                    entry.at_s = -math.inf
+        while not self._arrived.empty():
+            arrived.append(self._arrived.get())
+        for found in arrived:
+            if isinstance(found, Exception):
+                raise found
+        return [reply for found in arrived if not isinstance(found, Exception) for reply in found]
+
+    def _pull_into(self, message_ids: list[str]) -> None:
+        try:
+            self._arrived.put(list(self._grid.pull_messages(message_ids)))
+        except Exception as error:  # noqa: BLE001 handed to the thread that asked
+            self._arrived.put(error)
 
     def _welcome(self, entry: _Sent, payload: bytes) -> None:
         try:

@@ -45,6 +45,8 @@ class Grid:
     def __init__(self, nodes: dict[int, str]) -> None:
         self.nodes, self.mute, self.liars = nodes, set[int](), set[int]()
         self.pushed: list[tuple[int, str]] = []
+        self.torn: set[str] = set()
+        """replies that are never whole: a pull of them hangs"""
         self._replies: dict[str, Any] = {}
 
     def get_node_ids(self) -> list[int]:
@@ -70,7 +72,10 @@ class Grid:
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Any]:
-        return [self._replies.pop(i) for i in list(message_ids) if i in self._replies]
+        ids = list(message_ids)
+        while self.torn & set(ids):
+            time.sleep(0.05)
+        return [self._replies.pop(i) for i in ids if i in self._replies]
 
 
 def identify(nonce: bytes, answer: bytes) -> str:
@@ -144,3 +149,15 @@ def test_silent_node_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch
     started = time.monotonic()
     assert fleet.discover(deadline_at_s=time.time() + 20) == ("car", "watch")
     assert time.monotonic() - started < 5
+
+
+def test_torn_reply_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mimo_fed.flower.PULL_S", (0.5, 2.0))
+    grid = Grid({11: "car", 12: "phone"})
+    fleet = FlowerFleet(grid, identify)  # type: ignore[arg-type]
+    fleet.discover(deadline_at_s=time.time() + 3)
+    grid.torn = {f"m{len(grid.pushed) + 1}"}
+    answers = {a.device_id: a.payload for a in ask(fleet, {"car": b"ab", "phone": b"cd"}, 8.0)}
+    grid.torn = set()
+    assert answers == {"car": b"ba", "phone": b"dc"}
+    assert grid.pushed.count((11, "open")) == 2
