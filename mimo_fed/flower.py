@@ -188,8 +188,8 @@ class FlowerFleet:
         """Pull the replies that are there, in a thread of its own.
 
         A SuperLink that is killed while a reply is uploaded keeps half of it, and Flower waits minutes for
-        the rest. A pull that takes too long is left to itself and its requests are sent again; what it brings in
-        the end is still taken.
+        the rest. A pull that takes too long is left to itself and its requests are sent again; what it brings
+        in the end is still taken.
         """
         open_requests = {m: s for m, s in {**self._hellos, **sent}.items() if m not in self._left}
         arrived: list[list[Message] | Exception] = []
