@@ -36,7 +36,7 @@ fmt: $(READY)
 	$(BIN)/ruff format
 
 bench: $(READY)
-	$(BIN)/python -m pytest tests/bench --benchmark-only --benchmark-min-rounds=3
+	$(BIN)/python -m pytest tests/bench/bench_*.py --benchmark-min-rounds=3
 
 cluster: $(READY)
 	$(BIN)/python -m pytest -m cluster --timeout=1800
