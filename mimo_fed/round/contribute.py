@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -45,6 +46,9 @@ from mimo_fed.secagg import (
 
 Inputs = Mapping[str, NDArray[np.uint32]]
 Tap = Callable[[str, Inputs], None]
+
+MAX_PREKEYS = 8
+"""rounds for which prekeys are kept; whoever asks for more loses the older ones"""
 
 
 class Contributor:
@@ -82,6 +86,8 @@ class Contributor:
         self._anchors, self._policy = anchors, policy
         self._entropy, self._now_s = entropy, now_s
         self._events, self._tap = events, tap
+        self._stepping = threading.Lock()
+        """a step reads the journal, decides and writes it; two at once could vote twice"""
         self.seconds = {"train": 0.0, "protect": 0.0}
         self._stages: dict[str, Callable[[bytes], bytes]] = {
             "hello": self._hello,
@@ -108,12 +114,17 @@ class Contributor:
 
     def _prekey(self, request: bytes) -> bytes:
         round_id = _round_id(request)
-        if stored := self._journal.get(f"prekey/{round_id}/message"):
-            return stored
-        secret, message = make_prekey(self._key, self._certificate, round_id, self._entropy)
-        self._journal.put(f"prekey/{round_id}/secret", secret)
-        self._journal.put(f"prekey/{round_id}/message", message)
-        return message
+        with self._stepping:
+            if stored := self._journal.get(f"prekey/{round_id}/message"):
+                return stored
+            kept = self._journal.keys("prekey/")
+            if len({key.split("/")[1] for key in kept}) >= MAX_PREKEYS:
+                for key in kept:
+                    self._journal.erase(key)
+            secret, message = make_prekey(self._key, self._certificate, round_id, self._entropy)
+            self._journal.put(f"prekey/{round_id}/secret", secret)
+            self._journal.put(f"prekey/{round_id}/message", message)
+            return message
 
     def _contribute(self, data: bytes) -> bytes:
         signed = verify_manifest(data, self._anchors(), int(self._now_s()))
@@ -124,22 +135,29 @@ class Contributor:
         layout = layout_of(manifest, self._device.spec)
         self._policy.check(layout.config)
         secret = self._own_prekey(signed)
-        self._agree(signed)
+        with self._stepping:
+            self._agree(signed)
         self._events.emit("manifest.accepted", round_id=manifest.round_id, round_kind=manifest.kind)
         inputs = self._work(manifest.base_digest, layout)
         started = time.monotonic()
         if self._tap:
             self._tap(manifest.round_id, inputs)
         m2 = contribute(signed, self._key, self._certificate, self._device.rank, inputs, self._entropy)
-        self._journal.put(f"round/{mh}/manifest", data)
-        self._journal.put(
-            f"round/{mh}/member", Member(signed, self._key, self._certificate, secret).to_bytes()
-        )
-        self._journal.put(f"round/{mh}/m2", m2)
-        self._journal.erase(f"prekey/{manifest.round_id}/secret")
+        with self._stepping:
+            self._keep(signed, secret, m2)
         self.seconds["protect"] += time.monotonic() - started
         self._events.emit("sealed", round_id=manifest.round_id, bytes=len(m2))
         return m2
+
+    def _keep(self, signed: SignedManifest, secret: bytes, m2: bytes) -> None:
+        """Store a contribution and the member that goes with it; a member that is there may have voted."""
+        mh = signed.mh.hex()
+        self._journal.put(f"round/{mh}/manifest", signed.encoded)
+        if self._journal.get(f"round/{mh}/member") is None:
+            member = Member(signed, self._key, self._certificate, secret)
+            self._journal.put(f"round/{mh}/member", member.to_bytes())
+        self._journal.put(f"round/{mh}/m2", m2)
+        self._journal.erase(f"prekey/{signed.manifest.round_id}/secret")
 
     def _own_prekey(self, signed: SignedManifest) -> bytes:
         """Find the private half of the prekey that the manifest names for this device."""
@@ -218,9 +236,10 @@ class Contributor:
 
     def _step(self, request: bytes, act: Callable[[Member, bytes], bytes], event: str) -> bytes:
         """Let the member act and store its new state before its answer leaves."""
-        mh, member, body = self._member(request)
-        answer = act(member, body)
-        self._journal.put(f"round/{mh}/member", member.to_bytes())
+        with self._stepping:
+            mh, member, body = self._member(request)
+            answer = act(member, body)
+            self._journal.put(f"round/{mh}/member", member.to_bytes())
         self._events.emit(event, mh=mh[:16])
         return answer
 

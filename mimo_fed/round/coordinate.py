@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import RoundConfig
-from mimo_fed.errors import MimoFedError, RoundAborted
+from mimo_fed.errors import MimoFedError, PeerProtocolError, RoundAborted
 from mimo_fed.events import EventLog
 from mimo_fed.round import envelope
 from mimo_fed.round.fleet import Answer, Fleet
@@ -173,7 +173,7 @@ class Coordination:
         """Make the manifest from the prekeys of the devices that are there, or take the stored one."""
         stored = [r.data for r in kept if r.stage == "manifest"]
         if stored:
-            return verify_manifest(stored[0], self._anchors, int(self._now_s()))
+            return self._own(stored[0])
         deadline_at_s = int(self._now_s() + plan.config.deadline_s)
         prekeys = self._prekeys(plan)
         layout = Layout(spec=self._spec, config=plan.config, round_id=plan.round_id, n_max=len(prekeys))
@@ -198,7 +198,18 @@ class Coordination:
         self._events.emit(
             "round.started", round_id=plan.round_id, round_kind=kind, sequence=sequence, cohort=cohort
         )
-        return verify_manifest(data, self._anchors, int(self._now_s()))
+        return self._own(data)
+
+    def _own(self, data: bytes) -> SignedManifest:
+        """Check the round's own manifest as its devices do.
+
+        Raises:
+            RoundAborted: its deadline has passed, or a member's certificate counts no longer.
+        """
+        try:
+            return verify_manifest(data, self._anchors, int(self._now_s()))
+        except PeerProtocolError as error:
+            raise RoundAborted(f"no device would go on with this round: {error.message}") from None
 
     def _prekeys(self, plan: Plan) -> tuple[Prekey, ...]:
         """Ask the devices that are there for a prekey each; at most n_max of them."""
@@ -211,7 +222,9 @@ class Coordination:
             def take(answer: Answer, payload: bytes) -> None:
                 prekey = verify_prekey(payload, self._anchors, plan.round_id, int(self._now_s()))
                 if prekey.device_id != answer.device_id:
-                    raise RoundAborted(f"prekey is another device's: {answer.device_id}")
+                    raise PeerProtocolError(f"prekey is another device's: {answer.device_id}")
+                if any(_overlap(prekey, other) for other in found.values()):
+                    raise PeerProtocolError(f"prekey or certificate has another's key: {answer.device_id}")
                 found[prekey.device_id] = prekey
 
             self._collect("prekey", requests, take, lambda: False, min(limit_at_s, self._now_s() + 10), 0.0)
@@ -377,3 +390,13 @@ class Coordination:
         return Outcome(
             manifest=signed.manifest, result=result, means=means, statistics=statistics, votes=votes
         )
+
+
+def _overlap(one: Prekey, other: Prekey) -> bool:
+    """Whether a manifest with both would be refused for naming a key or a certificate twice."""
+    mine, theirs = one.certificate, other.certificate
+    return (
+        mine.public_key == theirs.public_key
+        or mine.serial == theirs.serial
+        or one.public_key == other.public_key
+    )

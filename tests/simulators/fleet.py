@@ -152,14 +152,14 @@ class MemoryFleet:
     ) -> None:
         self.now_s = now_s
         entropy = Stream("fleet")
-        self.key, authority = SigningKey.generate(entropy), SigningKey.generate(entropy)
-        self.anchors = Anchors(self.key.public_key, authority.public_key, frozenset())
+        self.key, self.authority = SigningKey.generate(entropy), SigningKey.generate(entropy)
+        self.anchors = Anchors(self.key.public_key, self.authority.public_key, frozenset())
         self.lost, self.devices, self.contributors = lost, {}, {}
         self.asked: list[tuple[str, str]] = []
         for i, rank in enumerate(ranks):
             name, key = f"device-{i + 1}", SigningKey.generate(entropy)
             certificate = issue_certificate(
-                authority,
+                self.authority,
                 device_id=name,
                 public_key=key.public_key,
                 serial=i + 1,

@@ -1,7 +1,10 @@
 """Whole rounds in one process: the real drivers and the real encryption, on simulated devices."""
 
 import hashlib
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +13,17 @@ import pytest
 
 from mimo_fed.adapter import GlobalAdapter, delta_to_shells
 from mimo_fed.config import PrivacyConfig, RoundConfig
-from mimo_fed.errors import PeerProtocolError, RoundAborted
+from mimo_fed.errors import InstallError, PeerProtocolError, RoundAborted
 from mimo_fed.events import EventLog, read_events
 from mimo_fed.privacy import clip
 from mimo_fed.round import envelope
+from mimo_fed.round.contribute import MAX_PREKEYS
 from mimo_fed.round.coordinate import Coordination, Outcome, Plan
 from mimo_fed.round.device import Policy
 from mimo_fed.round.layout import Layout
-from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet, MemoryStore
+from mimo_fed.secagg import Coordinator, issue_certificate, verify_manifest
+from mimo_fed.secagg.messages import Ballot
+from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet, MemoryJournal, MemoryStore
 
 CONFIG = RoundConfig(n_min=3, privacy=PrivacyConfig(weight_max=4, clip_norm=0.5))
 BASE = hashlib.sha256(GlobalAdapter.zero(SPEC).to_safetensors()).hexdigest()
@@ -203,3 +209,117 @@ def test_refusal_of_one_device_costs_the_others_nothing(tmp_path: Path) -> None:
     assert outcome.dropouts == ("device-3",)
     kinds = [e["kind"] for _, e in read_events(tmp_path / "coordinator.jsonl")]
     assert "refusal" in kinds
+
+
+def test_own_manifest_that_is_void_by_now_is_an_abort(tmp_path: Path) -> None:
+    """Another error would end the process, and its successor would take up the same round for ever."""
+    fleet, store = MemoryFleet(tmp_path), MemoryStore(kill_after=1)
+    with pytest.raises(Killed):
+        run(fleet, store, PLAN, tmp_path)
+    late = Coordination(
+        fleet,
+        store,
+        key=fleet.key,
+        anchors=fleet.anchors,
+        spec=SPEC,
+        now_s=lambda: NOW_S + CONFIG.deadline_s + 1,
+        events=EventLog(None),
+    )
+    with pytest.raises(RoundAborted, match="past its deadline"):
+        late.run(PLAN)
+    revoked = replace(fleet.anchors, revoked=frozenset({1}))
+    fleet.anchors = revoked
+    with pytest.raises(RoundAborted, match="revoked"):
+        run(fleet, store, PLAN, tmp_path)
+
+
+def test_two_devices_of_one_key_cost_the_others_nothing(tmp_path: Path) -> None:
+    fleet = MemoryFleet(tmp_path)
+    twin, other = fleet.contributors["device-2"], fleet.contributors["device-1"]
+    twin._key = other._key
+    twin._certificate = issue_certificate(
+        fleet.authority,
+        device_id="device-2",
+        public_key=other._key.public_key,
+        serial=99,
+        not_before_s=int(NOW_S) - 10,
+        not_after_s=int(NOW_S) + 86_400,
+    )
+    outcome = run(fleet, MemoryStore(), PLAN, tmp_path)
+    assert [m.device_id for m in outcome.manifest.members] == [f"device-{i}" for i in (1, 3, 4, 5, 6, 7, 8)]
+
+
+class FullJournal(MemoryJournal):
+    """The disk is full when the contribution is to be stored."""
+
+    full = True
+
+    def put(self, key: str, value: bytes) -> None:
+        if self.full and key.endswith("/m2"):
+            raise InstallError("no space")
+        super().put(key, value)
+
+
+def session_of(fleet: MemoryFleet, store: MemoryStore, without: str = "") -> tuple[bytes, Coordinator]:
+    """The hash of a round's manifest and a session with its contributions, closed."""
+    signed = verify_manifest(store.kept[0].data, fleet.anchors, int(NOW_S))
+    session = Coordinator(signed, fleet.anchors, MemoryStore().spool)
+    for name, data in store.spool.files.items():
+        if name != f"{without}.m2":
+            session.add(data)
+    session.close()
+    return signed.mh, session
+
+
+def test_member_whose_contribution_was_not_stored_has_one_life(tmp_path: Path) -> None:
+    """Its state must outlive a second try at contributing: a fresh member would vote again."""
+    fleet, store = MemoryFleet(tmp_path), MemoryStore()
+    one = fleet.contributors["device-1"]
+    one._journal = full = FullJournal()
+    assert run(fleet, store, PLAN, tmp_path).dropouts == ("device-1",)
+    mh, session = session_of(fleet, store)
+    envelope.unwrap(one.handle("shares", mh + session.share_request("device-1")))
+    full.full = False
+    envelope.unwrap(one.handle("contribute", store.kept[0].data))
+    _, fewer = session_of(fleet, store, without="device-2")
+    with pytest.raises(PeerProtocolError, match="another set"):
+        envelope.unwrap(one.handle("shares", mh + fewer.share_request("device-1")))
+
+
+class SlowJournal(MemoryJournal):
+    """Two who read a member's state at once are held until both have read it."""
+
+    def __init__(self, values: dict[str, bytes]) -> None:
+        super().__init__()
+        self.values, self.both = values, threading.Barrier(2)
+
+    def get(self, key: str) -> bytes | None:
+        value = super().get(key)
+        if key.endswith("/member"):
+            with suppress(threading.BrokenBarrierError):
+                self.both.wait(0.5)
+        return value
+
+
+def test_two_ballots_at_once_get_one_vote(tmp_path: Path) -> None:
+    fleet, store = MemoryFleet(tmp_path, lost=lambda stage, d: stage == "ballot"), MemoryStore()
+    with pytest.raises(RoundAborted, match="votes"):
+        run(fleet, store, PLAN, tmp_path)
+    one = fleet.contributors["device-1"]
+    one._journal = SlowJournal(one._journal.values)  # type: ignore[attr-defined]
+    signed = verify_manifest(store.kept[0].data, fleet.anchors, int(NOW_S))
+    first = next(r.data for r in store.kept if r.stage == "ballot")
+    survivors = Ballot.decode(first, signed).survivors
+    second = Ballot(survivors=tuple(entries[1:] for entries in survivors)).encode(signed.mh)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda ballot: one.handle("ballot", signed.mh + ballot), (first, second)))
+    assert sorted(answer[:1] for answer in answers) == [b"\x00", b"\x01"]
+
+
+def test_prekeys_that_nobody_uses_do_not_pile_up(tmp_path: Path) -> None:
+    fleet = MemoryFleet(tmp_path)
+    one = fleet.contributors["device-1"]
+    for i in range(5 * MAX_PREKEYS):
+        envelope.unwrap(one.handle("prekey", f"train-0-{i}".encode()))
+    assert len(one._journal.keys("prekey/")) <= 2 * MAX_PREKEYS
+    assert run(fleet, MemoryStore(), PLAN, tmp_path).dropouts == ()
