@@ -103,14 +103,14 @@ class FlowerFleet:
     def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
         """Say hello to every node that is there; return the ids of those that proved who they are."""
         self._look()
-        while self._greeting() and time.time() < deadline_at_s:
-            if time.time() - self._looked_at_s > LOOK_S:
-                self._look()
+        while True:
+            time.sleep(POLL_S[0])
             for _ in self._hear({}):
                 pass
-            if self._greeting():
-                time.sleep(POLL_S[0])
-        return tuple(sorted(self._node_of))
+            if not self._greeting() or time.time() > deadline_at_s:
+                return tuple(sorted(self._node_of))
+            if time.time() - self._looked_at_s > LOOK_S:
+                self._look()
 
     def ask(
         self, stage: str, requests: Mapping[str, bytes], *, deadline_at_s: float, stop: Callable[[], bool]

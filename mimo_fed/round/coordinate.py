@@ -227,7 +227,7 @@ class Coordination:
                     raise PeerProtocolError(f"prekey or certificate has another's key: {answer.device_id}")
                 found[prekey.device_id] = prekey
 
-            self._collect("prekey", requests, take, lambda: False, min(limit_at_s, self._now_s() + 10), 0.0)
+            self._collect("prekey", requests, take, lambda: False, min(limit_at_s, self._now_s() + 20), 0.0)
         if len(found) < plan.min_devices:
             raise RoundAborted(f"too few devices to begin with {plan.min_devices}: {len(found)}")
         return tuple(found[d] for d in sorted(found))[: plan.config.n_max]

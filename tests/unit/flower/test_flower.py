@@ -45,6 +45,8 @@ class Grid:
     def __init__(self, nodes: dict[int, str]) -> None:
         self.nodes, self.mute, self.liars = nodes, set[int](), set[int]()
         self.pushed: list[tuple[int, str]] = []
+        self.slow: dict[str, float] = {}
+        """replies that are there only from then on"""
         self.torn: set[str] = set()
         """replies that are never whole: a pull of them hangs"""
         self._replies: dict[str, Any] = {}
@@ -75,7 +77,9 @@ class Grid:
         ids = list(message_ids)
         while self.torn & set(ids):
             time.sleep(0.05)
-        return [self._replies.pop(i) for i in ids if i in self._replies]
+        return [
+            self._replies.pop(i) for i in ids if i in self._replies and time.time() > self.slow.get(i, 0.0)
+        ]
 
 
 def identify(nonce: bytes, answer: bytes) -> str:
@@ -161,3 +165,14 @@ def test_torn_reply_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     grid.torn = set()
     assert answers == {"car": b"ba", "phone": b"dc"}
     assert grid.pushed.count((11, "open")) == 2
+
+
+def test_late_hello_is_heard_by_a_later_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mimo_fed.flower.HELLO_S", 0.3)
+    grid = Grid({11: "car"})
+    grid.slow["m1"] = time.time() + 1.0
+    fleet = FlowerFleet(grid, identify)  # type: ignore[arg-type]
+    assert fleet.discover(deadline_at_s=time.time() + 5) == ()
+    time.sleep(1.0)
+    assert fleet.discover(deadline_at_s=time.time() + 5) == ("car",)
+    assert grid.pushed == [(11, "hello")]
