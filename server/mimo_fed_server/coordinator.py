@@ -204,7 +204,10 @@ class CoordinatorProcess:
         return self._rounds.home / f"{digest}.safetensors"
 
     def _round(self, cycle: int, config: RoundConfig, base_digest: str) -> tuple[Outcome, dict[str, Any]]:
-        """Run a round, or go on with the stored one; after an abort, the next."""
+        """Run a round, or go on with the stored one; after an abort, the next.
+
+        It stays open until what follows from it is stored: whoever is killed before replays it.
+        """
         while True:
             plan, started_at = self._rounds.open_round(cycle, config) or self._rounds.new_round(
                 cycle, config, base_digest, time.time()
@@ -220,7 +223,6 @@ class CoordinatorProcess:
                 continue
             record = self._record(plan, outcome, started_at)
             self._keep_for_tests(plan, outcome)
-            self._rounds.end_round(plan.round_id, "done")
             return outcome, record
 
     def _coordination(self, plan: Plan) -> Coordination:

@@ -165,8 +165,11 @@ class RoundsDatabase:
             return {row.name: json.loads(row.data) for row in rows}
 
     def finish(self, cycle: int, name: str, result: Any) -> None:
-        """Mark a step of a cycle as done."""
+        """Mark a step of a cycle as done, and with it the round that it ran."""
+        query = select(RoundRow).where(RoundRow.cycle == cycle, RoundRow.state == "open")
         with self.session() as session:
+            for row in session.scalars(query):
+                row.state = "done"
             session.merge(StepRow(cycle=cycle, name=name, data=json.dumps(result)))
 
     def cycles_done(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mimo_fed.config import RoundConfig, from_dict
 from mimo_fed.errors import ConfigError
+from mimo_fed.secagg.manifest import MAX_MEMBERS, MIN_MEMBERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,16 @@ def load_settings(path: Path) -> CoordinatorSettings:
         raise ConfigError(f"settings are not TOML: {path} ({error})") from None
     round_config = from_dict(RoundConfig, raw.pop("round", {}))
     settings = from_dict(CoordinatorSettings, {**raw, "round": round_config})
-    if settings.min_devices < settings.round.n_min:
+    num = settings.round
+    if not 1 <= num.n_min <= num.n_max <= MAX_MEMBERS or settings.min_devices < MIN_MEMBERS:
+        raise ConfigError(
+            f"no round could have these n_min, n_max, min_devices: "
+            f"{num.n_min}, {num.n_max}, {settings.min_devices}",
+            hint=f"n_min is at most n_max, n_max at most {MAX_MEMBERS}, min_devices at least {MIN_MEMBERS}",
+        )
+    if settings.min_devices < num.n_min:
         raise ConfigError(
             f"min_devices is below n_min, so no sum could ever open: {settings.min_devices}",
-            hint=f"set min_devices to {settings.round.n_min} or more",
+            hint=f"set min_devices to {num.n_min} or more",
         )
     return settings

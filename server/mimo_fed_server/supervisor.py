@@ -185,7 +185,7 @@ class Supervisor:
     def _watch(self, run_id: str) -> float:
         """Return when the coordinator's process has ended: after how many seconds it did."""
         pid_file, submitted_s = self._home / LOCK_FILE, time.monotonic()
-        while not pid_file.exists() and not self._stopped:
+        while not _named(pid_file) and not self._stopped:
             if time.monotonic() - submitted_s > START_S:
                 self._events.emit("run.ended", run=run_id, reason="never began")
                 return 0.0
@@ -216,9 +216,27 @@ class Supervisor:
 
 
 def _alive(pid_file: Path) -> bool:
-    """Whether the process named in the file runs (and has not merely not been reaped)."""
+    """Whether the process named in the file runs and has it open.
+
+    The number alone says little: in a container that was started again, another process may have it.
+    """
     try:
-        state = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text()
+        descriptors = list(Path(f"/proc/{int(pid_file.read_text())}/fd").iterdir())
     except (OSError, ValueError):
         return False
-    return state.rsplit(")", 1)[1].split()[0] != "Z"
+    return any(_same(descriptor, pid_file) for descriptor in descriptors)
+
+
+def _same(descriptor: Path, path: Path) -> bool:
+    try:
+        return descriptor.samefile(path)
+    except OSError:  # closed in the meantime
+        return False
+
+
+def _named(pid_file: Path) -> bool:
+    """Whether a coordinator has written its number; it makes the file a moment before."""
+    try:
+        return pid_file.stat().st_size > 0
+    except OSError:
+        return False

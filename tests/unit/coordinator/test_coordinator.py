@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from mimo_fed.adapter import GlobalAdapter
+from mimo_fed.errors import ConfigError, RegistryError
 from mimo_fed.events import read_events
 from mimo_fed.round.device import Evaluation
 from mimo_fed_server.client import RegistryClient
 from mimo_fed_server.coordinator import CoordinatorProcess, run
-from mimo_fed_server.settings import CoordinatorSettings
+from mimo_fed_server.settings import CoordinatorSettings, load_settings
 from tests.simulators.fleet import SPEC, Killed, MemoryFleet
 from tests.simulators.registry_server import registry_server
 from tests.unit.round.test_round import CONFIG
@@ -140,3 +141,54 @@ def test_killed_between_steps_nothing_happens_twice(
     published = {e["number"] for e in site.events("release.published")}
     assert published == {1, 2}
     assert len([r for r in site.registry.rounds() if r["release"] == 1 and r["kind"] == "train"]) == 1
+
+
+def test_opened_round_is_not_lost_when_the_registry_is_away(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> bytes:
+        raise RegistryError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RegistryClient, "download", away)
+        for device in site.fleet.devices.values():
+            device.fetch = None  # their own way to releases is open
+        with pytest.raises(RegistryError):
+            site.run()
+    assert len(site.events("round.opened")) == 1
+
+    def fetch(_: str) -> bytes:
+        info = site.registry.latest("dev")
+        assert info is not None
+        return site.registry.download(info)
+
+    for device in site.fleet.devices.values():
+        device.fetch = fetch
+    site.run()
+    trains = [e["round_id"] for e in site.events("round.opened") if e["round_kind"] == "train"]
+    assert len(trains) == 3
+    assert len(set(trains)) == 2
+    assert all(len(device.trained) == 2 for device in site.fleet.devices.values())
+
+
+@pytest.mark.parametrize(
+    "round_lines", ["n_max = 65", "n_min = 9\nn_max = 8", "n_min = 0", "n_min = 2\n# with two devices"]
+)
+def test_numbers_that_no_round_could_have_are_found_at_the_start(tmp_path: Path, round_lines: str) -> None:
+    names = [
+        "home",
+        "key_file",
+        "anchors_file",
+        "spec_file",
+        "registry_url",
+        "registry_token_file",
+        "superlink",
+    ]
+    text = "".join(f'{name} = "x"\n' for name in names)
+    path = tmp_path / "coordinator.toml"
+    path.write_text(f"{text}min_devices = 16\n[round]\nn_min = 16\n")
+    load_settings(path)
+    devices = 2 if "two" in round_lines else 16
+    path.write_text(f"{text}min_devices = {devices}\n[round]\n{round_lines}\n")
+    with pytest.raises(ConfigError, match="no round could have"):
+        load_settings(path)

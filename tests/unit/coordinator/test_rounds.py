@@ -1,5 +1,6 @@
 """What the coordinator keeps on disk, and that a new process goes on with it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from mimo_fed.config import RoundConfig
 from mimo_fed.errors import ConfigError, LocalProtocolError
 from mimo_fed.events import EventLog
 from mimo_fed.round.coordinate import Coordination, Outcome, Plan, Record
-from mimo_fed_server.coordinator import only_one
+from mimo_fed_server.coordinator import LOCK_FILE, only_one
 from mimo_fed_server.rounds import FileSpool, RoundsDatabase, StoredRound
+from mimo_fed_server.supervisor import _alive, _named
 from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet
 from tests.unit.round.test_round import BASE, CONFIG
 
@@ -102,3 +104,16 @@ def test_two_coordinators_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
     with only_one(tmp_path):
         pass
+
+
+def test_number_of_an_ended_coordinator_may_be_another_process_by_now(tmp_path: Path) -> None:
+    pid_file = tmp_path / LOCK_FILE
+    assert not _named(pid_file)
+    pid_file.touch()
+    assert not _named(pid_file)
+    assert not _alive(pid_file)
+    with only_one(tmp_path):
+        assert _named(pid_file)
+        assert _alive(pid_file)
+    assert pid_file.read_text() == str(os.getpid())
+    assert not _alive(pid_file)
