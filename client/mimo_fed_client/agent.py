@@ -167,9 +167,12 @@ class Agent:
             return self._contributor.handle(stage, payload)
         with self._long:
             self._answered()  # another thread's answer may have left while this one waited
-            answer = self._contributor.handle(stage, payload)
-            if stage == "contribute":
-                self._follow(answer[:1] == b"\x01")
+            answer = b""
+            try:
+                answer = self._contributor.handle(stage, payload)
+            finally:  # also after an error that is not ours: the next round must find the device ready
+                if stage == "contribute":
+                    self._follow(answer[:1] == b"\x01")
             self._count()
         return answer
 

@@ -110,7 +110,7 @@ class Installer:
             self._events.emit(
                 "install.failed", state=self._machine.state, code=error.code, message=error.message
             )
-            self._back_to_idle(error)
+            self._back_to_idle()
             raise
 
     def _install(self) -> Outcome:
@@ -133,7 +133,11 @@ class Installer:
             self._slots.stage(data, info)
         self._tries += 1
         self._move("staged")
-        if reason := self._trial(data):
+        try:
+            reason = self._trial(data)
+        except (SpecMismatch, InstallError) as error:
+            reason = error.message
+        if reason:
             return self._roll_back(reason)
         self._move("passed")
         return self._commit(Installed(data, info))
@@ -213,12 +217,9 @@ class Installer:
             except (AdapterError, InstallError) as error:
                 self._events.emit("slot.unfit", release=current.info.number, message=error.message)
 
-    def _back_to_idle(self, error: MimoFedError) -> None:
-        """Leave a state whose act raised; a trial that raised has failed."""
-        state = self._machine.state
-        if state == "TRIAL" and isinstance(error, (SpecMismatch, InstallError)):
-            self._roll_back(error.message)
-        elif state != "IDLE":
+    def _back_to_idle(self) -> None:
+        """Leave a state whose act raised."""
+        if self._machine.state != "IDLE":
             self._tries = 0
             self._machine = Machine(INSTALL, self._store)
             self._store("IDLE")

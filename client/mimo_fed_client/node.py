@@ -230,6 +230,9 @@ class _Connection:
             except TransportError as error:
                 self._failed.append(error)
                 self._over.set()
+            except Exception as error:  # noqa: BLE001 without this thread the node would hear and never answer
+                self._failed.append(TransportError(f"answer could not be sent: {type(error).__name__}"))
+                self._over.set()
 
     def _send(self, message: Message, stage: str, answer: bytes) -> None:
         started = time.monotonic()

@@ -132,6 +132,20 @@ def test_started_again_it_gives_the_stored_answer_and_trains_nothing(tmp_path: P
         assert sum(event["kind"] == "train.done" for _, event in read_events(log)) == trained == 1
 
 
+def test_error_that_is_not_ours_leaves_the_device_ready_for_the_next_round(tmp_path: Path) -> None:
+    def fail(stage: str, payload: bytes) -> bytes:
+        agent._device.machine.move("train")
+        agent._device.machine.move("trained")
+        raise MemoryError
+
+    with world(tmp_path) as here, Agent(here.settings("phone")) as agent:
+        agent._contributor.handle = fail  # type: ignore[method-assign]
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                agent.handle("contribute", b"")
+        assert agent._device.machine.state == "ELIGIBLE"
+
+
 def test_stock_handler_needs_a_settings_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MIMO_FED_AGENT", raising=False)
     with pytest.raises(ConfigError, match="not named"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mimo_fed.adapter import GlobalAdapter
-from mimo_fed.errors import ConfigError, TransportError
+from mimo_fed.errors import ConfigError, InstallError, TransportError
 from mimo_fed.events import read_events
 from mimo_fed_client.agent import Agent
 from mimo_fed_client.slots import Slots
@@ -108,6 +108,25 @@ def test_killed_in_trial_it_is_tried_again_and_then_never(shared: World) -> None
         assert agent.installer.is_bad(info.number)
         assert agent.installer.check().state == "unchanged"
         assert agent.installer.release == -1
+
+
+def test_disk_that_is_full_for_a_moment_makes_no_release_bad(shared: World) -> None:
+    info = shared.publish(adapter(shared, noise(1e-4, 7)), "good-but-no-room")
+    with Agent(shared.settings("watch")) as agent:
+        store, full = agent.installer._store, ["COMMIT"]
+
+        def no_room(state: str) -> None:
+            if state in full:
+                full.remove(state)
+                raise InstallError("no space")
+            store(state)
+
+        agent.installer._machine._moved = no_room
+        with pytest.raises(InstallError):
+            agent.installer.check()
+        assert not agent.installer.is_bad(info.number)
+        assert agent.installer.check().state == "committed"
+        assert agent.installer.release == info.number
 
 
 @pytest.mark.parametrize("moved", [False, True])
