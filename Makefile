@@ -23,7 +23,7 @@ demo: $(READY)
 	$(BIN)/mimo-fed demo --rounds $(ROUNDS) --base $(BASE)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not cluster" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not cluster" -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check
