@@ -68,7 +68,7 @@ HEARTBEAT_INTERVAL_S = 30.0
 OUTAGE_S = 45.0
 """calls are repeated for this long before the node registers anew; a restarted SuperLink knows it still"""
 BACKOFF_S = (0.3, 5.0)
-PULL_S = (0.1, 30.0)
+PULL_S = (0.1, 10.0)
 """a message may be seen before all of it is uploaded: first wait for the rest, and longest"""
 
 Handler = Callable[[str, bytes], bytes]
