@@ -29,7 +29,7 @@ def write_durably(path: Path, data: bytes) -> None:
         finally:
             os.close(descriptor)
         aside.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         _forget(aside)
         raise InstallError(
@@ -46,14 +46,14 @@ def remove_durably(path: Path) -> None:
     """
     try:
         path.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise InstallError(f"a file cannot be removed ({error.strerror}): {path}") from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or the renames and removals in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

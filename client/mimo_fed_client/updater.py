@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +32,7 @@ from mimo_fed.errors import (
 from mimo_fed.release import ANCHORS_PATH, ReleaseInfo, pointer_path
 from mimo_fed.secagg.identity import Anchors
 from mimo_fed_client.download import Downloader, Progress, RefusedByServer
+from mimo_fed_client.durable import sync
 
 MAX_SMALL_BYTES = 1 << 20
 MAX_ADAPTER_BYTES = 512 << 20
@@ -149,9 +149,9 @@ class Updater:
             with self._fetcher.reporting(progress):
                 self._tuf.download_target(target, str(aside))
             data = aside.read_bytes()
-            _sync(aside)
+            sync(aside)
             aside.replace(final)
-            _sync(final.parent)
+            sync(final.parent)
             self._prune(final)
         return data
 
@@ -210,9 +210,9 @@ class Updater:
         with _typed_errors():
             aside = self._home / "floor.json.new"
             aside.write_text(json.dumps(floors | {channel: number}))
-            _sync(aside)
+            sync(aside)
             aside.replace(self._home / "floor.json")
-            _sync(self._home)
+            sync(self._home)
 
     def _prune(self, final: Path) -> None:
         others = [path for path in final.parent.glob("*.safetensors") if path != final]
@@ -288,11 +288,3 @@ def _translate(error: Exception) -> NoReturn:
             f"a signed file cannot be had: {what}", hint="try again, or another mirror"
         ) from error
     raise InstallError(f"the updater's files cannot be written: {what}") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

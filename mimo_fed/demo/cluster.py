@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
@@ -23,7 +22,7 @@ from mimo_fed.demo.layout import (
     write_settings,
 )
 from mimo_fed.demo.processes import Processes, free_ports, listening
-from mimo_fed.secagg import Anchors, SigningKey
+from mimo_fed.secagg import Anchors
 
 MIMO_FED = (sys.executable, "-m", "mimo_fed.cli")
 PREPARE_S = 300.0
@@ -83,12 +82,12 @@ class Cluster:
 
     def _start_stock_node(self, name: str, settings: str) -> None:
         """Start Flower's own SuperNode: it installs the app of the run, and loads it for every message."""
-        from mimo_fed_server.superlink import flower_environment, flower_program
+        from mimo_fed_server.superlink import ENVIRONMENT, flower_environment, flower_program
 
-        home = flower_environment(self._layout.device(name) / "flower")["FLWR_HOME"]
+        variables = flower_environment(self._layout.device(name) / "flower")
         (port,) = free_ports(1)
-        command = ["env", f"FLWR_HOME={home}", f"PATH={Path(sys.executable).parent}:{os.environ['PATH']}"]
-        command += ["FLWR_TELEMETRY_ENABLED=0", flower_program("flower-supernode"), "--insecure"]
+        command = ["env", *(f"{key}={variables[key]}" for key in (*ENVIRONMENT, "FLWR_HOME", "PATH"))]
+        command += [flower_program("flower-supernode"), "--insecure"]
         command += ["--superlink", f"{HOST}:{self.ports.superlink}", "--host", HOST, "--port", str(port)]
         command += ["--node-config", f"agent={json.dumps(settings)}"]
         self._processes.start(name, command, self._layout.log(name))
@@ -111,11 +110,11 @@ class Cluster:
     def _make_keys(self) -> None:
         from mimo_fed_server.authority import Authority
         from mimo_fed_server.registry.service import initialize
+        from mimo_fed_server.setup import make_coordinator_key
 
         layout = self._layout
-        key = SigningKey.generate(os.urandom)
-        write_secret(layout.coordinator / "key", key.to_bytes().hex() + "\n")
-        anchors = Anchors(key.public_key, Authority.initialize(layout.authority), frozenset())
+        coordinator = make_coordinator_key(layout.coordinator / "key")
+        anchors = Anchors(coordinator, Authority.initialize(layout.authority), frozenset())
         initialize(layout.registry, anchors=anchors.to_json())
         self._say("keys of the coordinator, the enrolment authority and the registry made")
 
@@ -125,12 +124,13 @@ class Cluster:
             home = str(layout.root / name)
             self._start(name, name, "serve", "--home", home, "--host", HOST, "--port", str(port))
         for name, port in asdict(ports).items():
-            self._processes.wait_until(lambda port=port: listening(port), name, timeout_s=START_S)  # type: ignore[misc]
+            self._processes.wait_until(partial(listening, port), name, timeout_s=START_S)
         self._say("enrolment authority, registry and SuperLink answer")
 
     def _publish_zero(self) -> None:
         """Put the zero adapter on both channels: the first round trains from it, and it serves until then."""
         from mimo_fed_server.client import RegistryClient
+        from mimo_fed_server.setup import RELEASE_ZERO
 
         spec = AdapterSpec.from_json(self._layout.spec.read_bytes())
         zero = GlobalAdapter.zero(spec).to_safetensors()
@@ -142,7 +142,7 @@ class Cluster:
                 base_fingerprint=spec.base_fingerprint,
                 basis_epoch=spec.config.basis_epoch,
                 spec_digest=spec.digest(),
-                round_id="release-0",
+                round_id=RELEASE_ZERO,
                 quorum_digest="",
             )
             registry.promote(info.number, "stable")

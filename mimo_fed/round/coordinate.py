@@ -156,8 +156,7 @@ class Coordination:
         kept = self._store.records()
         signed = self._manifest(plan, kept)
         session = Coordinator(signed, self._anchors, self._store.spool)
-        if len(kept) > 1 or self._store.contributions():
-            self._replay(session, kept, plan.round_id)
+        self._replay(session, kept, plan.round_id)
         stages = {r.stage for r in kept}
         if "closed" not in stages:
             self._contributions(session, signed, plan)
@@ -255,47 +254,24 @@ class Coordination:
         self._store.append(Record("closed", "", b""))
 
     def _complaints(self, session: Coordinator, signed: SignedManifest, plan: Plan) -> None:
-        have = {r.device_id for r in self._store.records() if r.stage == "complaint"}
-
-        def take(answer: Answer, payload: bytes) -> None:
-            session.add_complaints(payload)
-            self._store.append(Record("complaint", answer.device_id, payload))
-            have.add(answer.device_id)
-
-        self._short(session, signed, plan, "shares", session.share_request, have, take)
-        ballot = session.ballot()
-        self._store.append(Record("ballot", "", ballot))
+        request, add = session.share_request, session.add_complaints
+        self._short(session, signed, plan, "shares", request, "complaint", add)
+        self._store.append(Record("ballot", "", session.ballot()))
 
     def _votes(self, session: Coordinator, signed: SignedManifest, plan: Plan) -> None:
-        have = {r.device_id for r in self._store.records() if r.stage == "vote"}
         ballot = session.ballot()
-
-        def take(answer: Answer, payload: bytes) -> None:
-            session.add_vote(payload)
-            self._store.append(Record("vote", answer.device_id, payload))
-            have.add(answer.device_id)
-
-        self._short(session, signed, plan, "ballot", lambda _: ballot, have, take)
+        have = self._short(session, signed, plan, "ballot", lambda _: ballot, "vote", session.add_vote)
         if not session.has_quorum:
-            raise RoundAborted(
-                f"too few votes for a quorum of {signed.manifest.committee.quorum}: {len(have)}"
-            )
+            raise RoundAborted(f"too few votes for a quorum of {signed.manifest.committee.quorum}: {have}")
         self._store.append(Record("certificate", "", session.quorum_certificate()))
 
     def _openings(self, session: Coordinator, signed: SignedManifest, plan: Plan) -> None:
-        have = {r.device_id for r in self._store.records() if r.stage == "opening"}
         certificate = session.quorum_certificate()
-
-        def take(answer: Answer, payload: bytes) -> None:
-            session.add_opening(payload)
-            self._store.append(Record("opening", answer.device_id, payload))
-            have.add(answer.device_id)
-
-        self._short(session, signed, plan, "open", lambda _: certificate, have, take)
+        have = self._short(
+            session, signed, plan, "open", lambda _: certificate, "opening", session.add_opening
+        )
         if not session.can_open:
-            raise RoundAborted(
-                f"too few members opened, {signed.manifest.committee.threshold} must: {len(have)}"
-            )
+            raise RoundAborted(f"too few members opened, {signed.manifest.committee.threshold} must: {have}")
 
     def _short(
         self,
@@ -304,21 +280,26 @@ class Coordination:
         plan: Plan,
         stage: str,
         request: Callable[[str], bytes],
-        have: set[str],
-        take: Callable[[Answer, bytes], None],
-    ) -> None:
-        """Ask the contributors one of the short questions; after enough, the rest get `patience_s`."""
+        record: str,
+        add: Callable[[bytes], None],
+    ) -> int:
+        """Ask the contributors one of the short questions; after enough, the rest get `patience_s`.
+
+        An answer that the session takes is stored as a `record`. Returns how many devices have answered, in
+        an earlier life of the coordinator too.
+        """
+        have = {r.device_id for r in self._store.records() if r.stage == record}
+
+        def take(answer: Answer, payload: bytes) -> None:
+            add(payload)
+            self._store.append(Record(record, answer.device_id, payload))
+            have.add(answer.device_id)
+
         self._events.emit("stage", round_id=signed.manifest.round_id, stage=stage)
         requests = {d: signed.mh + request(d) for d in session.contributors if d not in have}
-        needed = signed.manifest.committee.quorum
-        self._collect(
-            stage,
-            requests,
-            take,
-            lambda: len(have) >= needed,
-            signed.manifest.deadline_at_s,
-            plan.patience_s,
-        )
+        needed, end_at_s = signed.manifest.committee.quorum, signed.manifest.deadline_at_s
+        self._collect(stage, requests, take, lambda: len(have) >= needed, end_at_s, plan.patience_s)
+        return len(have)
 
     def _collect(
         self,
@@ -353,8 +334,11 @@ class Coordination:
                 )
 
     def _replay(self, session: Coordinator, kept: tuple[Record, ...], round_id: str) -> None:
-        """Bring a new session to where the stored one was."""
-        for data in self._store.contributions():
+        """Bring a new session to where the stored one was; there may be nothing but the manifest yet."""
+        contributions = self._store.contributions()
+        if len(kept) < 2 and not contributions:
+            return
+        for data in contributions:
             session.add(data)
         for record in kept:
             if record.stage == "closed":

@@ -29,7 +29,8 @@ from mimo_fed.round.coordinate import Coordination, Outcome, Plan
 from mimo_fed.round.fleet import Fleet
 from mimo_fed.secagg import Anchors, SigningKey, verify_hello
 from mimo_fed_server.client import RegistryClient
-from mimo_fed_server.rounds import RoundsDatabase, StoredRound, write_durably
+from mimo_fed_server.registry.files import write_atomically
+from mimo_fed_server.rounds import RoundsDatabase, StoredRound
 from mimo_fed_server.settings import CoordinatorSettings
 
 LOCK_FILE = "coordinator.pid"
@@ -133,7 +134,7 @@ class CoordinatorProcess:
         base = GlobalAdapter.from_safetensors(self._registry.download(current), self._spec)
         adapter = step(base, outcome.means, self._settings.round.server_lr).to_safetensors()
         digest = hashlib.sha256(adapter).hexdigest()
-        write_durably(self._result(digest), adapter)
+        write_atomically(self._result(digest), adapter)
         return {"digest": digest, "record": record}
 
     def _publish(self, cycle: int, done: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +247,7 @@ class CoordinatorProcess:
         closed = [
             {"name": n, "num_devices": 0, "opened": False, "reason": r} for n, r in result.closed.items()
         ]
-        spool = StoredRound(self._rounds, plan.round_id)
+        spool = StoredRound(self._rounds, plan.round_id).spool
         record = {
             "round_id": plan.round_id,
             "kind": plan.config.kind,
@@ -262,7 +263,7 @@ class CoordinatorProcess:
             "loss_after": round(after, 5),
             "clipped": round(outcome.statistics["clipped"]),
             "improved": round(outcome.statistics["improved"]),
-            "bytes_up": sum(len(data) for data in spool.contributions()),
+            "bytes_up": spool.num_bytes(),
             "seconds": round(time.time() - started_at, 2),
             "started_at": round(started_at, 3),
             "n_min": plan.config.n_min,

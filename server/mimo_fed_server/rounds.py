@@ -7,7 +7,6 @@ A contribution is a file, synced before it is acknowledged; everything else is a
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from mimo_fed.config import RoundConfig
 from mimo_fed.errors import LocalProtocolError
 from mimo_fed.round.coordinate import Plan, Record
+from mimo_fed_server.registry.files import write_atomically
 
 
 class Base(DeclarativeBase):
@@ -72,11 +72,15 @@ class FileSpool:
         path = self._path(name)
         if path.exists() and path.read_bytes() == data:
             return
-        write_durably(path, data)
+        write_atomically(path, data)
 
     def get(self, name: str) -> bytes:
         """Return a contribution."""
         return self._path(name).read_bytes()
+
+    def num_bytes(self) -> int:
+        """Return the size of all contributions together."""
+        return sum(p.stat().st_size for p in self._folder.glob("*.m2"))
 
     def all(self) -> tuple[bytes, ...]:
         """Return every contribution, by name."""
@@ -86,21 +90,6 @@ class FileSpool:
         if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
             raise LocalProtocolError(f"name cannot be a file's: {name!r}")
         return self._folder / name
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that after a power cut it is there whole, or as it was."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class StoredRound:
