@@ -1,4 +1,4 @@
-"""The masks, against schoolbook arithmetic in Python integers."""
+"""The ring: its elements, its errors, its blocks, and exact arithmetic in doubles."""
 
 from __future__ import annotations
 
@@ -10,86 +10,93 @@ import pytest
 from mimo_fed.privacy import quantize
 from mimo_fed.secagg import MODULUS, RING, modular
 from mimo_fed.secagg.crypto import Keystream
-from mimo_fed.secagg.ring import LANES, Expander, binomial, public_key, uniform
-
-KEY = public_key(b"h" * 32, "sum")
-
-
-def secret(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, MODULUS, RING).astype(np.uint64)
-
-
-def expand(s: np.ndarray, length: int) -> np.ndarray:
-    parts = [modular.to_residues(mask.copy()) for _, mask in Expander(KEY, s).blocks(length)]
-    return np.concatenate(parts)
-
-
-def evaluate(coefficients: np.ndarray, point: int) -> int:
-    value = 0
-    for c in reversed(coefficients.tolist()):
-        value = (value * point + c) % MODULUS
-    return value
+from mimo_fed.secagg.ring import BINOMIAL, BLOCK, NO_ERROR, blocks, evaluate, public_key, root, uniform
 
 
 def test_there_is_one_modulus() -> None:
     assert MODULUS == quantize.MODULUS == 2**31 - 2**17 + 1
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_a_mask_is_the_product_of_the_public_polynomial_and_the_secret(lanes: int) -> None:
-    s = secret(1)
-    mask = expand(s, RING * lanes).reshape(RING, lanes)
-    public = uniform(Keystream(KEY, 0), RING * lanes).reshape(64, 32, lanes)
-    psi = next(
-        p for b in range(2, 99) if pow(p := pow(b, (MODULUS - 1) // 4096, MODULUS), 2048, MODULUS) != 1
-    )
-    for j in (0, 1, 63, 64, 1000, 2047):
-        point = pow(psi, 2 * j + 1, MODULUS)
-        for lane in range(lanes):
-            expected = int(public[j % 64, j // 64, lane]) * evaluate(s, point) % MODULUS
-            assert evaluate(mask[:, lane], point) == expected
+def test_the_root_is_of_the_least_base_that_has_order_4096() -> None:
+    orders = {b: pow(b, (MODULUS - 1) // 2, MODULUS) for b in range(2, 50)}
+    least = min(b for b, power in orders.items() if power != 1)
+    assert root() == pow(least, (MODULUS - 1) // 4096, MODULUS)
+    assert pow(root(), 2048, MODULUS) == MODULUS - 1
 
 
-def test_masks_add_as_secrets_do() -> None:
-    a, b = secret(1), secret(2)
-    length = RING * (LANES + 2) + 77
-    together = expand((a + b) % MODULUS, length)
-    assert np.array_equal((expand(a, length) + expand(b, length)) % MODULUS, together)
+@pytest.mark.parametrize("j", [0, 1, 63, 64, 1000, 2047])
+def test_a_polynomial_is_evaluated_at_the_odd_powers_of_the_root(j: int) -> None:
+    coefficients = np.random.default_rng(1).integers(0, MODULUS, RING, dtype=np.uint32)
+    point, value = pow(root(), 2 * j + 1, MODULUS), 0
+    for c in reversed(coefficients.tolist()):
+        value = (value * point + c) % MODULUS
+    assert evaluate(coefficients)[j] == value
 
 
-def test_blocks_cover_a_vector_once() -> None:
-    length = RING * LANES * 2 + 5000
-    where = [w for w, _ in Expander(KEY, secret(1)).blocks(length)]
-    assert where[0].start == 0
-    assert where[-1].stop == length
-    assert all(left.stop == right.start for left, right in pairwise(where))
+@pytest.mark.parametrize(
+    ("length", "lanes"),
+    [
+        (1, [1]),
+        (RING, [1]),
+        (RING + 1, [2]),
+        (BLOCK, [32]),
+        (BLOCK + 1, [32, 1]),
+        (2 * BLOCK + 5000, [32, 32, 3]),
+    ],
+)
+def test_blocks_cover_a_vector_once(length: int, lanes: list[int]) -> None:
+    cut = blocks(length)
+    assert [block.lanes for block in cut] == lanes
+    assert [block.index for block in cut] == list(range(len(lanes)))
+    assert cut[0].where.start == 0
+    assert cut[-1].where.stop == length
+    assert all(left.where.stop == right.where.start == right.index * BLOCK for left, right in pairwise(cut))
 
 
-def test_a_secret_is_not_shown() -> None:
-    assert repr(Expander(KEY, secret(1))) == "Expander(...)"
+class Words:
+    """A stream of chosen words."""
+
+    def __init__(self, words: list[int]) -> None:
+        self._data = np.array(words, "<u4").tobytes()
+
+    def take(self, length: int) -> bytearray:
+        part, self._data = self._data[:length], self._data[length:]
+        return bytearray(part)
 
 
 def test_refused_words_are_replaced_in_order() -> None:
-    class Words:
-        """A stream of chosen words."""
-
-        def __init__(self, words: list[int]) -> None:
-            self._data = np.array(words, "<u4").tobytes()
-
-        def take(self, length: int) -> bytearray:
-            part, self._data = self._data[:length], self._data[length:]
-            return bytearray(part)
-
     top = 1 << 31
     stream = Words([5, MODULUS, 2**31 - 1, top + 7, MODULUS + 1, 11, MODULUS - 1, 13])
     assert uniform(stream, 4).tolist() == [5, 11, MODULUS - 1, 7]  # type: ignore[arg-type]
 
 
-def test_errors_have_the_variance_of_the_rule() -> None:
-    errors = binomial(Keystream(b"e" * 32), 200_000).astype(float)
+def test_replacements_are_drawn_until_they_suffice() -> None:
+    stream = Words([MODULUS] * 3 + [1, MODULUS, MODULUS, MODULUS, 2, 3, 4, 5])
+    assert uniform(stream, 3).tolist() == [1, 2, 3]  # type: ignore[arg-type]
+
+
+def test_keys_of_public_polynomials_differ_by_manifest_and_by_sum() -> None:
+    keys = {public_key(mh, name) for mh in (b"h" * 32, b"i" * 32) for name in ("update", "statistics")}
+    assert len(keys) == 4
+
+
+def test_errors_have_the_variance_and_the_bound_of_the_rule() -> None:
+    errors = BINOMIAL.sample(Keystream(b"e" * 32), 200_000)
+    assert errors.dtype == np.int32
     assert abs(errors.mean()) < 0.05
     assert errors.var() == pytest.approx(16, rel=0.02)
-    assert np.abs(errors).max() <= 32
+    assert np.abs(errors).max() <= BINOMIAL.bound == 32
+
+
+def test_an_error_is_ones_in_one_word_less_ones_in_the_next() -> None:
+    coins = np.frombuffer(Keystream(b"e" * 32).take(8 * 50), "<u4").reshape(50, 2).tolist()
+    expected = [left.bit_count() - right.bit_count() for left, right in coins]
+    assert BINOMIAL.sample(Keystream(b"e" * 32), 50).tolist() == expected
+
+
+def test_no_error_is_none() -> None:
+    assert NO_ERROR.sample(Keystream(b"e" * 32), 3).tolist() == [0, 0, 0]
+    assert NO_ERROR.bound == 0
 
 
 def test_products_are_exact_at_the_extremes() -> None:
