@@ -1,116 +1,103 @@
-"""Packed Shamir sharing of a ring element over Z_q (docs/protocol.md 4).
+"""Packed Shamir sharing of ring elements over Z_q (docs/protocol.md 4).
 
-The secret's 2048 coefficients are cut into groups of l. Each group is the values of one polynomial of degree
+A secret's 2048 coefficients are cut into groups of l. Each group is the values of one polynomial of degree
 below r at the points -1 ... -l; its values at -(l+1) ... -r are random; member i gets its value at i. Any
 r members can interpolate; any r - l learn nothing. Sharing is linear: sums of shares are shares of sums.
-Legend: C members, r threshold, l packing, G = ceil(2048 / l) groups.
+
+A device shares all its secrets at once, and with them four polynomials that are random altogether: the masks
+behind which `consistency` shows that every member's values lie on polynomials of degree below r.
+Legend: C members, r threshold, l packing, S secrets, G = ceil(2048 / l) groups of a secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_fed.errors import RoundAborted
 from mimo_fed.secagg import modular
 from mimo_fed.secagg.crypto import Keystream
 from mimo_fed.secagg.modular import MODULUS, Floats, Residues
 from mimo_fed.secagg.ring import RING, uniform
 
 SHARE_DTYPE: Final = "<u4"
+NUM_MASKS: Final = 4
+"""masking polynomials of a sharing, one for each repetition of the check"""
 
 
 def num_groups(packing: int) -> int:
-    """G: residues in one share."""
+    """G: residues of one secret in one share."""
     return -(-RING // packing)
 
 
-def share(secret: Residues, size: int, threshold: int, packing: int, stream: Keystream) -> NDArray[np.uint32]:
-    """Share a ring element among `size` members.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sharing:
+    """A device's secrets as polynomials, each given by its values at the base points; it has no repr of them.
+
+    Attributes:
+        values: (r, S * G + 4) residues; row b is at the point -(b + 1), the last four columns are masks.
+        size: C.
+    """
+
+    values: Residues
+    size: int
+
+    def shares(self) -> NDArray[np.uint32]:
+        """Evaluate at the members' points: (C, S * G + 4) residues, row i for member i, counted from 0."""
+        matrix = lagrange(base_points(len(self.values)), tuple(range(1, self.size + 1)))
+        return modular.multiply(matrix, self.values).astype(np.uint32)
+
+    def __repr__(self) -> str:
+        return "Sharing(...)"
+
+
+def share(secrets: Sequence[Residues], size: int, threshold: int, packing: int, stream: Keystream) -> Sharing:
+    """Share ring elements among `size` members.
+
+    The stream gives the values at -(l+1) ... -r of all groups, row by row, then those of the masks.
 
     Args:
-        secret: (2048,) residues.
+        secrets: S arrays, (2048,) residues each.
         size: C, at most 64.
         threshold: r.
         packing: l.
         stream: where the random values are drawn from.
-
-    Returns:
-        (C, G) residues; row i is for member i.
     """
     groups = num_groups(packing)
-    values = np.zeros((threshold, groups), np.uint64)
-    values[:packing].reshape(-1)[:RING] = secret
-    num_random = (threshold - packing) * groups
-    values[packing:] = uniform(stream, num_random).reshape(threshold - packing, groups)
-    base = tuple(-1 - i for i in range(threshold))
-    members = tuple(range(1, size + 1))
-    return modular.multiply(_lagrange(base, members), values).astype(np.uint32)
+    columns, hidden = len(secrets) * groups, threshold - packing
+    values = np.zeros((threshold, columns + NUM_MASKS), np.uint64)
+    for at, secret in enumerate(secrets):
+        padded = np.zeros(packing * groups, np.uint64)
+        padded[:RING] = secret
+        values[:packing, at * groups : (at + 1) * groups] = padded.reshape(packing, groups)
+    drawn = uniform(stream, hidden * columns + threshold * NUM_MASKS)
+    values[packing:, :columns] = drawn[: hidden * columns].reshape(hidden, columns)
+    values[:, columns:] = drawn[hidden * columns :].reshape(threshold, NUM_MASKS)
+    return Sharing(values=values, size=size)
 
 
-def reconstruct(answers: Mapping[int, NDArray[np.uint32]], threshold: int, packing: int) -> Residues:
-    """Interpolate the secret from at least r shares (or sums of shares), and check the surplus.
-
-    Args:
-        answers: member index from 0 to its (G,) residues.
-        threshold: r.
-        packing: l.
-
-    Returns:
-        (2048,) residues.
-
-    Raises:
-        RoundAborted: fewer than r answers, or a surplus answer contradicts the others.
-    """
-    members = sorted(answers)
-    if len(members) < threshold:
-        raise RoundAborted(f"too few answers to interpolate, {threshold} are needed: {len(members)}")
-    base = members[:threshold]
-    known = np.stack([answers[i] for i in base]).astype(np.uint64)
-    points = tuple(i + 1 for i in base)
-    if surplus := members[threshold:]:
-        expected = modular.multiply(_lagrange(points, tuple(i + 1 for i in surplus)), known)
-        if not np.array_equal(expected, np.stack([answers[i] for i in surplus]).astype(np.uint64)):
-            suspects = _suspects(answers, threshold)
-            raise RoundAborted(
-                "openings contradict each other: a member lied, or a contributor's shares were inconsistent"
-                + (f"; without member {suspects[0]} they agree" if len(suspects) == 1 else "")
-            )
-    secrets = modular.multiply(_lagrange(points, tuple(-1 - i for i in range(packing))), known)
-    return secrets.reshape(-1)[:RING]
-
-
-def _suspects(answers: Mapping[int, NDArray[np.uint32]], threshold: int) -> list[int]:
-    """Find the members without whom the answers agree and still have a surplus."""
-    if len(answers) < threshold + 2:
-        return []
-    return [i for i in sorted(answers) if _agree({j: a for j, a in answers.items() if j != i}, threshold)]
-
-
-def _agree(answers: Mapping[int, NDArray[np.uint32]], threshold: int) -> bool:
-    members = sorted(answers)
-    known = np.stack([answers[i] for i in members[:threshold]]).astype(np.uint64)
-    rest = np.stack([answers[i] for i in members[threshold:]]).astype(np.uint64)
-    points = tuple(i + 1 for i in members)
-    return np.array_equal(modular.multiply(_lagrange(points[:threshold], points[threshold:]), known), rest)
+def base_points(count: int) -> tuple[int, ...]:
+    """Return the points -1 ... -count, where secrets and random values stand."""
+    return tuple(range(-1, -1 - count, -1))
 
 
 @lru_cache(maxsize=256)
-def _lagrange(at: tuple[int, ...], wanted: tuple[int, ...]) -> Floats:
-    """Prepare the matrix that takes values at the points `at` to values at the points `wanted`."""
+def lagrange(at: tuple[int, ...], wanted: tuple[int, ...]) -> Floats:
+    """Prepare the matrix that takes values at the points `at` to values at other points, `wanted`."""
+    weights = [_inverse(prod(x - other for other in at if other != x)) for x in at]
     rows = []
     for x in wanted:
-        row = []
-        for i, xi in enumerate(at):
-            above = below = 1
-            for j, xj in enumerate(at):
-                if j != i:
-                    above = above * (x - xj) % MODULUS
-                    below = below * (xi - xj) % MODULUS
-            row.append(above * pow(below, -1, MODULUS) % MODULUS)
-        rows.append(row)
+        whole = prod(x - other for other in at) % MODULUS
+        rows.append(
+            [whole * _inverse(x - xi) * weight % MODULUS for xi, weight in zip(at, weights, strict=True)]
+        )
     return modular.operator(np.array(rows, np.uint64).reshape(len(wanted), len(at)))
+
+
+def _inverse(value: int) -> int:
+    return pow(value, -1, MODULUS)
