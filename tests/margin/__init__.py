@@ -1,0 +1,1 @@
+"""The figures behind docs/security-argument.md, derived again at every test run."""
