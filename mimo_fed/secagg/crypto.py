@@ -1,16 +1,17 @@
 """The ciphers and signatures: the one file that calls the `cryptography` package (docs/protocol.md 2).
 
-Nothing here is negotiated. `SUITE` names the whole choice, stands in every manifest, and a manifest with
-another name is refused. Every signature and derived key carries a domain tag that starts with the
-protocol's version, so that no message can be taken for one of another kind. Randomness is an argument,
-with one exception: HPKE draws its ephemeral keys from the operating system by itself.
+Nothing here is negotiated. A suite's name stands for the whole choice and stands in every manifest; a
+manifest with a name that the device's owner has not allowed is refused. Every signature and derived key
+carries a domain tag that starts with the protocol's version, so that no message can be taken for one of
+another kind. Randomness is an argument, with one exception: HPKE draws its ephemeral keys from the operating
+system by itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -35,21 +36,25 @@ from mimo_fed.errors import LocalProtocolError, PeerProtocolError
 Entropy = Callable[[int], bytes]
 """Returns that many uniformly random bytes."""
 
-VERSION: Final = "mimo-fed/1"
-SUITE: Final = f"{VERSION} Ed25519 MLKEM768-X25519 HKDF-SHA256 AES-256-GCM RLWE-2048-31"
+VERSION: Final = "mimo-fed/2"
+HYBRID: Final = f"{VERSION} Ed25519 MLKEM768-X25519 HKDF-SHA256 AES-256-GCM RLWE-2048-31"
+"""the suite to use: shares recorded today stay sealed when either the lattice or the curve falls"""
+CLASSIC: Final = f"{VERSION} Ed25519 X25519 HKDF-SHA256 AES-256-GCM RLWE-2048-31"
+"""smaller messages, no protection against a quantum computer of tomorrow"""
+REFERENCE: Final = f"{VERSION} Ed25519 X25519 HKDF-SHA256 AES-256-GCM RLWE-2048-31 unrounded without errors"
+"""TEST ONLY: sums are exact and masks are not secure"""
+SUITES: Final = (HYBRID, CLASSIC, REFERENCE)
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
-BOX_SECRET_BYTES: Final = 64 + 32
-"""an ML-KEM-768 seed and an X25519 scalar"""
-_MLKEM_PUBLIC: Final = 1184
-BOX_PUBLIC_BYTES: Final = _MLKEM_PUBLIC + 32
+_MLKEM_SEED, _MLKEM_PUBLIC, _MLKEM_CIPHERTEXT = 64, 1184, 1088
 _NONCE: Final = 12
-_HPKE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_OUTLIVES: Final = {"certificate": "mimo-fed/1", "file": "mimo-fed/1"}
+"""what lives longer than a version of the protocol keeps the tag under which it was made"""
 
 
 def tagged(domain: str, message: bytes) -> bytes:
     """Put the protocol's version and a domain before a message."""
-    return f"{VERSION}/{domain}\0".encode() + message
+    return f"{_OUTLIVES.get(domain, VERSION)}/{domain}\0".encode() + message
 
 
 def digest(domain: str, message: bytes) -> bytes:
@@ -57,9 +62,12 @@ def digest(domain: str, message: bytes) -> bytes:
     return hashlib.sha256(tagged(domain, message)).digest()
 
 
-def equal(left: bytes, right: bytes) -> bool:
-    """Compare without telling by the time taken where the two differ."""
-    return hmac.compare_digest(left, right)
+def digest_of(domain: str, parts: Iterable[bytes | bytearray | memoryview]) -> bytes:
+    """SHA-256 of the parts of one message under a domain tag, without joining them."""
+    state = hashlib.sha256(tagged(domain, b""))
+    for part in parts:
+        state.update(part)
+    return state.digest()
 
 
 class SigningKey:
@@ -110,40 +118,84 @@ def verify(public_key: bytes, domain: str, message: bytes, signature: bytes) -> 
         raise PeerProtocolError(f"signature is not valid: {domain}") from None
 
 
-def make_box(entropy: Entropy) -> tuple[bytes, bytes]:
-    """Make a one-time key pair that shares are sealed to: (secret, public)."""
-    secret = entropy(BOX_SECRET_BYTES)
-    kem, curve = _box_keys(secret)
-    return secret, kem.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
+class Box:
+    """A one-time key pair that shares are sealed to; it has no repr.
+
+    Args:
+        suite: decides the key encapsulation.
+        secret: of `Box.secret_bytes(suite)` bytes.
+    """
+
+    def __init__(self, suite: str, secret: bytes) -> None:
+        if len(secret) != self.secret_bytes(suite):
+            raise LocalProtocolError(f"a box secret has another length: {len(secret)} bytes")
+        self.secret = secret
+        self._suite = suite
+        self._curve = X25519PrivateKey.from_private_bytes(secret[-32:])
+        self._kem = MLKEM768PrivateKey.from_seed_bytes(secret[:-32]) if suite == HYBRID else None
+
+    @staticmethod
+    def secret_bytes(suite: str) -> int:
+        """Bytes of a secret: an X25519 scalar, after an ML-KEM-768 seed in the hybrid suite."""
+        return 32 + (_MLKEM_SEED if suite == HYBRID else 0)
+
+    @classmethod
+    def generate(cls, suite: str, entropy: Entropy) -> Box:
+        """Make a key pair."""
+        return cls(suite, entropy(cls.secret_bytes(suite)))
+
+    @property
+    def public(self) -> bytes:
+        """The bytes that others seal to."""
+        kem = self._kem.public_key().public_bytes_raw() if self._kem else b""
+        return kem + self._curve.public_key().public_bytes_raw()
+
+    def unseal(self, info: bytes, sealed: bytes) -> bytes:
+        """Decrypt what was sealed for this box.
+
+        Raises:
+            PeerProtocolError: it was sealed for another key or context, or was changed.
+        """
+        key = MLKEM768X25519PrivateKey(self._kem, self._curve) if self._kem else self._curve
+        try:
+            return _hpke(self._suite).decrypt(sealed, key, tagged("seal", info))
+        except (ValueError, InvalidTag):
+            raise PeerProtocolError("sealed bytes do not open") from None
+
+    def __repr__(self) -> str:
+        return "Box(...)"
 
 
-def seal(public: bytes, info: bytes, data: bytes) -> bytes:
+def public_bytes(suite: str) -> int:
+    """Bytes of the public half of a box."""
+    return 32 + (_MLKEM_PUBLIC if suite == HYBRID else 0)
+
+
+def sealed_bytes(suite: str, length: int) -> int:
+    """Bytes of a sealed message of that length: the encapsulated key and a tag come on top."""
+    return length + 32 + 16 + (_MLKEM_CIPHERTEXT if suite == HYBRID else 0)
+
+
+def seal(suite: str, public: bytes, info: bytes, data: bytes) -> bytes:
     """Encrypt for the owner of a box; `info` must be the same at both ends.
 
     Raises:
         PeerProtocolError: `public` is not a key.
     """
     try:
-        key = MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC]),
-            X25519PublicKey.from_public_bytes(public[_MLKEM_PUBLIC:]),
-        )
-        return _HPKE.encrypt(data, key, tagged("seal", info))
+        curve = X25519PublicKey.from_public_bytes(public[-32:])
+        if suite != HYBRID:
+            return _hpke(suite).encrypt(data, curve, tagged("seal", info))
+        kem = MLKEM768PublicKey.from_public_bytes(public[:-32])
+        return _hpke(suite).encrypt(data, MLKEM768X25519PublicKey(kem, curve), tagged("seal", info))
     except (ValueError, InvalidTag):
         raise PeerProtocolError("a member's public key is not a key") from None
 
 
-def unseal(secret: bytes, info: bytes, sealed: bytes) -> bytes:
-    """Decrypt what was sealed for this box.
-
-    Raises:
-        PeerProtocolError: it was sealed for another key or context, or was changed.
-    """
-    try:
-        key = MLKEM768X25519PrivateKey(*_box_keys(secret))
-        return _HPKE.decrypt(sealed, key, tagged("seal", info))
-    except (ValueError, InvalidTag):
-        raise PeerProtocolError("sealed bytes do not open") from None
+@cache
+def _hpke(suite: str) -> Suite:
+    kem = KEM.MLKEM768_X25519 if suite == HYBRID else KEM.X25519
+    return Suite(kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 def derive(key: bytes, domain: str, context: bytes = b"") -> bytes:
@@ -193,9 +245,3 @@ def open_file(key: bytes, data: bytes) -> bytes:
         return AESGCM(key).decrypt(data[:_NONCE], data[_NONCE:], tagged("file", b""))
     except (InvalidTag, ValueError):
         raise LocalProtocolError("sealed state does not open; its key is another, or it is damaged") from None
-
-
-def _box_keys(secret: bytes) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:
-    if len(secret) != BOX_SECRET_BYTES:
-        raise LocalProtocolError(f"a box secret has {BOX_SECRET_BYTES} bytes, not: {len(secret)}")
-    return MLKEM768PrivateKey.from_seed_bytes(secret[:64]), X25519PrivateKey.from_private_bytes(secret[64:])

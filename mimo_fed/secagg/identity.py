@@ -15,12 +15,14 @@ from typing import Final
 from mimo_fed.codec import Reader, Writer
 from mimo_fed.errors import ConfigError, LocalProtocolError, PeerProtocolError
 from mimo_fed.secagg.crypto import (
-    BOX_PUBLIC_BYTES,
     KEY_BYTES,
     SIGNATURE_BYTES,
+    SUITES,
+    VERSION,
+    Box,
     Entropy,
     SigningKey,
-    make_box,
+    public_bytes,
     verify,
 )
 
@@ -78,9 +80,7 @@ class Certificate:
         Raises:
             PeerProtocolError: malformed.
         """
-        reader = Reader(data, "certificate")
-        if reader.text(max_len=32) != "certificate":
-            raise PeerProtocolError("certificate: another kind of message")
+        reader = _open(data, "certificate")
         certificate = cls(
             device_id=check_name(reader.text(max_len=64), "certificate: device id"),
             public_key=reader.raw(KEY_BYTES),
@@ -124,23 +124,29 @@ def issue_certificate(
 
 @dataclass(frozen=True)
 class Anchors:
-    """The keys to trust.
+    """The keys to trust, and what else only the fleet's offline key may say.
 
     Attributes:
         coordinator: its Ed25519 public key.
         authority: the enrolment authority's.
         revoked: serials of certificates that no longer count.
+        helpers: public keys of the pinned helper organisations; none, or as many as a helper committee has.
+        population: how many devices are enrolled, at least; bounds the lottery. 0: no lottery.
     """
 
     coordinator: bytes
     authority: bytes
     revoked: frozenset[int] = frozenset()
+    helpers: frozenset[bytes] = frozenset()
+    population: int = 0
 
     def to_json(self) -> bytes:
         """Canonical bytes: sorted keys, no spaces."""
         raw = {
             "authority": self.authority.hex(),
             "coordinator": self.coordinator.hex(),
+            "helpers": sorted(key.hex() for key in self.helpers),
+            "population": self.population,
             "revoked": sorted(self.revoked),
         }
         return json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()
@@ -154,15 +160,19 @@ class Anchors:
         """
         try:
             raw = json.loads(data)
-            coordinator, authority = bytes.fromhex(raw["coordinator"]), bytes.fromhex(raw["authority"])
-            revoked = frozenset(int(serial) for serial in raw["revoked"])
+            anchors = cls(
+                bytes.fromhex(raw["coordinator"]),
+                bytes.fromhex(raw["authority"]),
+                frozenset(int(serial) for serial in raw["revoked"]),
+                frozenset(bytes.fromhex(key) for key in raw.get("helpers", ())),
+                int(raw.get("population", 0)),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"trust anchors cannot be read: {error}") from None
-        if len(coordinator) != KEY_BYTES or len(authority) != KEY_BYTES:
-            raise ConfigError(
-                f"trust anchors hold keys of another length: {len(coordinator)}, {len(authority)}"
-            )
-        return cls(coordinator, authority, revoked)
+        keys = (anchors.coordinator, anchors.authority, *anchors.helpers)
+        if any(len(key) != KEY_BYTES for key in keys) or anchors.population < 0:
+            raise ConfigError(f"trust anchors hold keys of another length: {[len(key) for key in keys]}")
+        return anchors
 
     def check(self, certificate: Certificate, now_s: int) -> None:
         """Accept a certificate that the authority signed, that is in force, and that is not revoked.
@@ -195,8 +205,8 @@ class Prekey:
 
 
 def make_hello(key: SigningKey, certificate: Certificate, nonce: bytes) -> bytes:
-    """Answer a challenge: this is me, now."""
-    body = Writer().text("hello").blob(certificate.encode()).bytes()
+    """Answer a challenge: this is me, now, and this is what I speak."""
+    body = Writer().text("hello").text(VERSION).blob(certificate.encode()).bytes()
     return body + key.sign("hello", body + nonce)
 
 
@@ -204,11 +214,11 @@ def verify_hello(data: bytes, nonce: bytes, anchors: Anchors, now_s: int) -> Cer
     """Check the answer to a challenge.
 
     Raises:
-        PeerProtocolError: malformed, unsigned, revoked, or the answer to another challenge.
+        PeerProtocolError: malformed, unsigned, revoked, the answer to another challenge, or of an agent that
+            speaks another version of the protocol.
     """
-    reader = Reader(data, "hello")
-    if reader.text(max_len=32) != "hello":
-        raise PeerProtocolError("hello: another kind of message")
+    reader = _open(data, "hello")
+    _check_version(reader.blob(max_len=MAX_CERTIFICATE))
     certificate = Certificate.decode(reader.blob(max_len=MAX_CERTIFICATE))
     body, signature = data[: reader.position], reader.raw(SIGNATURE_BYTES)
     reader.finish()
@@ -217,31 +227,52 @@ def verify_hello(data: bytes, nonce: bytes, anchors: Anchors, now_s: int) -> Cer
     return certificate
 
 
+def _check_version(spoken: bytes) -> None:
+    """Refuse another version in words that say which end is old; version 1 gave its certificate here."""
+    if spoken == VERSION.encode():
+        return
+    other = spoken.decode("ascii", "replace") if re.fullmatch(rb"mimo-fed/\d{1,6}", spoken) else "mimo-fed/1"
+    raise PeerProtocolError(
+        f"agent speaks another version of the protocol than {VERSION}: {other}",
+        hint="update the older of agent and coordinator; the agent keeps serving its model meanwhile",
+    )
+
+
 def make_prekey(
-    key: SigningKey, certificate: Certificate, round_id: str, entropy: Entropy
+    suite: str, key: SigningKey, certificate: Certificate, round_id: str, entropy: Entropy
 ) -> tuple[bytes, bytes]:
     """Make a one-time key for one round: (secret, message M0). The secret is erased once used."""
-    secret, public = make_box(entropy)
-    body = Writer().text("prekey").text(round_id).blob(certificate.encode()).raw(public).bytes()
-    return secret, body + key.sign("prekey", body)
+    box = Box.generate(suite, entropy)
+    writer = Writer().text("prekey").text(suite).text(round_id).blob(certificate.encode())
+    body = writer.blob(box.public).bytes()
+    return box.secret, body + key.sign("prekey", body)
 
 
-def verify_prekey(data: bytes, anchors: Anchors, round_id: str, now_s: int) -> Prekey:
+def verify_prekey(data: bytes, anchors: Anchors, suite: str, round_id: str, now_s: int) -> Prekey:
     """Check a prekey.
 
     Raises:
-        PeerProtocolError: malformed, unsigned, revoked, or made for another round.
+        PeerProtocolError: malformed, unsigned, revoked, or made for another suite or round.
     """
-    reader = Reader(data, "prekey")
-    if reader.text(max_len=32) != "prekey":
-        raise PeerProtocolError("prekey: another kind of message")
+    reader = _open(data, "prekey")
+    if (made_in := reader.text(max_len=160)) != suite or suite not in SUITES:
+        raise PeerProtocolError(f"prekey is of another suite: {made_in!r}")
     made_for = reader.text(max_len=64)
     certificate = Certificate.decode(reader.blob(max_len=MAX_CERTIFICATE))
-    public = reader.raw(BOX_PUBLIC_BYTES)
+    public = reader.blob(max_len=MAX_PREKEY)
     body, signature = data[: reader.position], reader.raw(SIGNATURE_BYTES)
     reader.finish()
     anchors.check(certificate, now_s)
     verify(certificate.public_key, "prekey", body, signature)
     if made_for != round_id:
         raise PeerProtocolError(f"prekey was made for another round: {made_for[:80]!r}")
+    if len(public) != public_bytes(suite):
+        raise PeerProtocolError(f"prekey has another length: {len(public)} bytes")
     return Prekey(device_id=certificate.device_id, certificate=certificate, public_key=public, encoded=data)
+
+
+def _open(data: bytes, kind: str) -> Reader:
+    reader = Reader(data, kind)
+    if reader.text(max_len=32) != kind:
+        raise PeerProtocolError(f"{kind}: another kind of message")
+    return reader

@@ -5,6 +5,7 @@ Pure functions of the manifest and the bytes. What the message does to a session
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,50 +13,89 @@ from numpy.typing import NDArray
 
 from mimo_fed.codec import Reader
 from mimo_fed.errors import PeerProtocolError
-from mimo_fed.secagg.crypto import SIGNATURE_BYTES, digest, verify
-from mimo_fed.secagg.identity import Certificate
+from mimo_fed.secagg.crypto import SIGNATURE_BYTES, digest, digest_of, sealed_bytes, verify
+from mimo_fed.secagg.identity import Anchors, check_name
 from mimo_fed.secagg.manifest import SignedManifest, num_words
+from mimo_fed.secagg.merkle import leaf, root
 from mimo_fed.secagg.messages import (
     HASH_BYTES,
     MAX_HEADER,
-    MAX_SEALED,
     Header,
     ascending,
+    count,
     decode_quorum,
+    indices_of,
+    share_values,
     start,
     vote_body,
 )
 from mimo_fed.secagg.modular import MODULUS
 from mimo_fed.secagg.shamir import SHARE_DTYPE, num_groups
 
+REASONS = ("sealed shares do not open", "shares are inconsistent", "certificate does not count")
+"""why a member accuses a contributor, by number"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contribution:
-    """An M2 without its ciphertexts: what is kept of it in memory."""
+    """An M2 without what is large: the coordinator keeps this of it in memory.
+
+    Attributes:
+        encoded: the header.
+        signature: the contributor's, over the header.
+        header: decoded.
+        leaves: hashes of the sealed shares, joined.
+        sealed_at: where in M2 the first sealed share begins; they are all `sealed_length` bytes.
+        sealed_length: bytes of one sealed share.
+    """
 
     encoded: bytes
     signature: bytes
     header: Header
-    sealed: tuple[bytes, ...]
+    leaves: bytes
+    sealed_at: int
+    sealed_length: int
+
+    @property
+    def digest(self) -> bytes:
+        """The name of this contribution in ballots."""
+        return digest("contribution", self.encoded)
+
+    def leaf_list(self) -> tuple[bytes, ...]:
+        """Return the hashes of the sealed shares, by member."""
+        return tuple(self.leaves[at : at + HASH_BYTES] for at in range(0, len(self.leaves), HASH_BYTES))
 
 
-def verify_header(signed: SignedManifest, encoded: bytes, signature: bytes) -> tuple[int, Header]:
-    """Check whose contribution a header is: (index, header).
+def verify_header(signed: SignedManifest, encoded: bytes, signature: bytes) -> Header:
+    """Check that a header is of this round and signed by the key in its certificate.
+
+    Whether that certificate counts is another question: see `check_certificate`.
 
     Raises:
-        PeerProtocolError: malformed, of another round, unsigned, or not a member's.
+        PeerProtocolError: malformed, of another round, not of the cohort, or unsigned.
     """
     header = Header.decode(encoded, signed)
-    certificate = Certificate.decode(header.certificate)
-    index = signed.manifest.index_of(certificate.device_id)
-    if certificate != signed.manifest.members[index].certificate:
-        raise PeerProtocolError(f"contribution: another certificate of {certificate.device_id}")
-    verify(certificate.public_key, "contribution", encoded, signature)
-    return index, header
+    verify(header.certificate.public_key, "contribution", encoded, signature)
+    return header
 
 
-def read_contribution(signed: SignedManifest, m2: bytes) -> tuple[int, Contribution, dict[int, bytes]]:
-    """Check a contribution against its signed header: (index, contribution, sum index to words).
+def check_certificate(signed: SignedManifest, header: Header, anchors: Anchors) -> None:
+    """Accept a contributor whose certificate counts until the round's deadline.
+
+    Raises:
+        PeerProtocolError: unsigned, revoked, not in force, or not the one in the manifest.
+    """
+    anchors.check(header.certificate, signed.manifest.deadline_at_s)
+    if signed.manifest.mode == "all":
+        member = signed.manifest.members[signed.manifest.index_of(header.device_id)]
+        if member.certificate != header.certificate:
+            raise PeerProtocolError(f"contribution: another certificate of {header.device_id}")
+
+
+def read_contribution(
+    signed: SignedManifest, m2: bytes
+) -> tuple[Contribution, Iterator[tuple[int, memoryview]]]:
+    """Check a contribution against its signed header: (what to keep, sum index and its words).
 
     Raises:
         PeerProtocolError: malformed, forged, of another round, or not what its header signs.
@@ -63,24 +103,40 @@ def read_contribution(signed: SignedManifest, m2: bytes) -> tuple[int, Contribut
     manifest = signed.manifest
     reader = Reader(m2, "contribution")
     encoded, signature = reader.blob(max_len=MAX_HEADER), reader.raw(SIGNATURE_BYTES)
-    index, header = verify_header(signed, encoded, signature)
-    sealed = tuple(reader.blob(max_len=MAX_SEALED) for _ in header.sealed)
-    words = {}
-    for sum_index in header.words:
-        size = num_words(manifest.sums[sum_index]) * manifest.word_bits // 8
-        words[sum_index] = reader.blob(max_len=size)
-        if len(words[sum_index]) != size:
-            raise PeerProtocolError(f"contribution: a sum of another length: {signed.device(index)}")
-    reader.finish()
-    hashes = {i: digest("words", data) for i, data in words.items()}
-    if hashes != header.words or tuple(digest("sealed", data) for data in sealed) != header.sealed:
-        raise PeerProtocolError(f"contribution: not what its header signs: {signed.device(index)}")
-    kept = Contribution(encoded=encoded, signature=signature, header=header, sealed=sealed)
-    return index, kept, words
+    header = verify_header(signed, encoded, signature)
+    length = sealed_bytes(manifest.suite, 4 * share_values(len(header.indices), manifest.committee.packing))
+    sealed_at = reader.position
+    view = memoryview(m2)
+    pieces = [view[sealed_at + i * length :][:length] for i in range(manifest.committee.size)]
+    at = sealed_at + length * manifest.committee.size
+    sizes = [num_words(manifest.sums[i]) * manifest.word_bits // 8 for i in header.indices]
+    if at + sum(sizes) != len(m2):
+        raise PeerProtocolError(f"contribution: another length: {header.device_id}, {len(m2)} bytes")
+    words = dict(_cut(header.indices, sizes, view, at))
+    leaves = [leaf(bytes(piece)) for piece in pieces]
+    if root(leaves) != header.sealed or digest_of("words", words.values()) != header.words:
+        raise PeerProtocolError(f"contribution: not what its header signs: {header.device_id}")
+    kept = Contribution(
+        encoded=encoded,
+        signature=signature,
+        header=header,
+        leaves=b"".join(leaves),
+        sealed_at=sealed_at,
+        sealed_length=length,
+    )
+    return kept, iter(words.items())
 
 
-def read_complaints(signed: SignedManifest, m2b: bytes) -> tuple[int, list[int]]:
-    """Check a list of bad shares: (accuser, accused).
+def _cut(
+    indices: Sequence[int], sizes: Sequence[int], view: memoryview, at: int
+) -> Iterator[tuple[int, memoryview]]:
+    for index, size in zip(indices, sizes, strict=True):
+        yield index, view[at : at + size]
+        at += size
+
+
+def read_complaints(signed: SignedManifest, m2b: bytes) -> tuple[int, dict[str, int]]:
+    """Check a list of bad shares: (accuser, accused device to reason).
 
     Raises:
         PeerProtocolError: malformed, forged, or of another round.
@@ -88,9 +144,15 @@ def read_complaints(signed: SignedManifest, m2b: bytes) -> tuple[int, list[int]]
     reader = Reader(m2b, "complaints")
     start(reader, "complaints", signed.mh)
     index = reader.u16()
-    accused = [reader.u16() for _ in range(reader.u16())]
+    pairs = [
+        (check_name(reader.text(max_len=64), "complaints: device id"), reader.u8())
+        for _ in range(count(reader, 1 << 20))
+    ]
     _check_signature(signed, index, "complaints", m2b, reader)
-    return index, ascending(accused, len(signed.manifest.members), "complaints")
+    ascending([device_id for device_id, _ in pairs], "complaints")
+    if any(reason >= len(REASONS) for _, reason in pairs):
+        raise PeerProtocolError(f"complaints: an unknown reason, from {signed.member_id(index)}")
+    return index, dict(pairs)
 
 
 def read_vote(signed: SignedManifest, m3: bytes) -> tuple[int, bytes, bytes]:
@@ -115,14 +177,15 @@ def read_opening(signed: SignedManifest, m4: bytes) -> tuple[int, bytes, dict[in
     """
     reader = Reader(m4, "opening")
     start(reader, "opening", signed.mh)
-    index, ballot = reader.u16(), reader.raw(HASH_BYTES)
+    index, ballot, sums = reader.u16(), reader.raw(HASH_BYTES), reader.u64()
+    if sums >> len(signed.manifest.sums):
+        raise PeerProtocolError(f"opening: a sum that is not there: {sums:#x}")
     groups = num_groups(signed.manifest.committee.packing)
-    pairs = [(reader.u16(), reader.raw(4 * groups)) for _ in range(reader.u16())]
+    data = {i: reader.raw(4 * groups) for i in indices_of(sums)}
     _check_signature(signed, index, "opening", m4, reader)
-    ascending([sum_index for sum_index, _ in pairs], len(signed.manifest.sums), "opening")
-    values = {i: np.frombuffer(data, SHARE_DTYPE).astype(np.uint32) for i, data in pairs}
+    values = {i: np.frombuffer(raw, SHARE_DTYPE).astype(np.uint32) for i, raw in data.items()}
     if any(int(v.max()) >= MODULUS for v in values.values()):
-        raise PeerProtocolError(f"opening: a value of q or above: {signed.device(index)}")
+        raise PeerProtocolError(f"opening: a value of q or above: {signed.member_id(index)}")
     return index, ballot, values
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from mimo_fed.codec import Reader, Writer
 from mimo_fed.errors import LocalProtocolError, PeerProtocolError
-from mimo_fed.secagg.crypto import SigningKey, digest
-from mimo_fed.secagg.identity import Certificate
+from mimo_fed.secagg.crypto import Box, SigningKey, digest
+from mimo_fed.secagg.identity import Anchors, Certificate
 from mimo_fed.secagg.intake import verify_quorum
 from mimo_fed.secagg.manifest import SignedManifest
 from mimo_fed.secagg.messages import Ballot, ballot_digest, start, vote_body
@@ -28,12 +28,12 @@ from mimo_fed.secagg.shares import (
 
 
 class Member:
-    """One device's part in opening a round.
+    """A device's, or a helper's, part in opening a round.
 
     Args:
         signed: the verified manifest.
-        key: the device's.
-        certificate: the device's.
+        key: its own.
+        certificate: its own.
         prekey_secret: the private half of its prekey in the manifest.
     """
 
@@ -44,14 +44,14 @@ class Member:
         self._index = signed.manifest.index_of(certificate.device_id)
         self._secret = prekey_secret
         self._request = self._complaints = b""
-        self._received: dict[int, Received] = {}
+        self._received: dict[str, Received] = {}
         self._ballot = self._vote = self._opening = b""
 
     def __repr__(self) -> str:
-        return f"Member({self._signed.device(self._index)!r}, ...)"
+        return f"Member({self._signed.member_id(self._index)!r}, ...)"
 
-    def receive(self, shares_request: bytes) -> bytes:
-        """Read the shares of all contributors; name those whose shares are bad: M2b.
+    def receive(self, shares_request: bytes, anchors: Anchors) -> bytes:
+        """Read the shares of all contributors; name those whose shares or certificates are bad: M2b.
 
         Raises:
             PeerProtocolError: malformed, forged, of another round, or other shares than the first time.
@@ -61,11 +61,12 @@ class Member:
             if asked != self._request:
                 raise PeerProtocolError("shares: another set than the first one")
             return self._complaints
-        received = read_shares(self._signed, self._index, self._secret, shares_request)
-        accused = [index for index, item in received.items() if item.shares is None]
-        writer = Writer().text("complaints").raw(self._signed.mh).u16(self._index).u16(len(accused))
-        for index in accused:
-            writer.u16(index)
+        box = Box(self._signed.manifest.suite, self._secret)
+        received = read_shares(self._signed, self._index, box, anchors, shares_request)
+        accused = {d: item.reason for d, item in received.items() if item.reason is not None}
+        writer = Writer().text("complaints").raw(self._signed.mh).u16(self._index).u32(len(accused))
+        for device_id, reason in accused.items():
+            writer.text(device_id).u8(reason)
         self._complaints = self._sign("complaints", writer.bytes())
         self._request, self._received, self._secret = asked, received, b""
         return self._complaints
@@ -85,7 +86,7 @@ class Member:
         if not self._request:
             raise PeerProtocolError("ballot: came before the shares")
         decoded = Ballot.decode(ballot, self._signed)
-        check_ballot(self._signed, decoded, self._received)
+        check_ballot(decoded, self._received)
         opening = add_up(self._signed, self._index, decoded, asked, self._received)
         self._opening = self._sign("opening", opening)
         self._vote = self._sign("vote", vote_body(self._signed.mh, self._index, asked))

@@ -1,24 +1,32 @@
 """The messages of a round after its manifest, as bytes and as values (docs/protocol.md 5.6-5.10).
 
-Decoding checks form, never who sent it. Devices and sums are named by their index in the manifest; every list
-is strictly ascending, so that a value has one encoding and no device stands in it twice.
+Decoding checks form, never who sent it. Every list is strictly ascending, so that a value has one encoding
+and no device stands in it twice. A set of sums is a bit mask: bit i for the manifest's sum i.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mimo_fed.codec import Reader, Writer
 from mimo_fed.errors import PeerProtocolError
+from mimo_fed.secagg.committee import MAX_MEMBERS
 from mimo_fed.secagg.crypto import SIGNATURE_BYTES, digest
-from mimo_fed.secagg.identity import MAX_CERTIFICATE
-from mimo_fed.secagg.manifest import MAX_MEMBERS, MAX_SUMS, SignedManifest
+from mimo_fed.secagg.identity import MAX_CERTIFICATE, Certificate, check_name
+from mimo_fed.secagg.manifest import MAX_COHORT, SignedManifest
+from mimo_fed.secagg.modular import MODULUS
+from mimo_fed.secagg.shamir import NUM_MASKS, SHARE_DTYPE, num_groups
 
 HASH_BYTES: Final = 32
 SHARE_NONCE_BYTES: Final = 16
 MAX_HEADER: Final = 1 << 14
-MAX_SEALED: Final = 1 << 21
 
 
 def start(reader: Reader, kind: str, mh: bytes) -> None:
@@ -33,119 +41,194 @@ def start(reader: Reader, kind: str, mh: bytes) -> None:
         raise PeerProtocolError(f"{kind}: belongs to another round")
 
 
-def ascending(values: list[int], bound: int, what: str) -> list[int]:
-    """Return indices that ascend strictly below a bound.
+def ascending(ids: Sequence[str], what: str) -> None:
+    """Accept device ids that ascend strictly.
 
     Raises:
         PeerProtocolError: they do not.
     """
-    if values != sorted(set(values)) or (values and values[-1] >= bound):
-        raise PeerProtocolError(f"{what}: indices are not distinct, in order and in range")
-    return values
+    if any(one >= other for one, other in pairwise(ids)):
+        raise PeerProtocolError(f"{what}: devices are not distinct and in order")
+
+
+def mask_of(indices: Iterable[int]) -> int:
+    """Write a set of sums as a bit mask."""
+    return sum(1 << index for index in indices)
+
+
+def indices_of(mask: int) -> tuple[int, ...]:
+    """Read a set of sums from a bit mask, ascending."""
+    return tuple(index for index in range(mask.bit_length()) if mask >> index & 1)
+
+
+def share_values(num_sums: int, packing: int) -> int:
+    """Count the residues that one member gets of one contributor."""
+    return num_sums * num_groups(packing) + NUM_MASKS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a contributor signs: its whole message, by hashes.
+    """What a contributor signs: its whole message.
 
     Attributes:
-        certificate: the contributor's, encoded.
+        certificate: the contributor's.
         rank: of its adapter.
         nonce: common to all shares of this message; random.
-        words: sum index to hash of the ciphertext.
-        sealed: hash of the sealed shares of each member, by index.
+        sums: the sums it contributes to, a bit mask.
+        words: hash of the ciphertexts of all of them.
+        sealed: root of the hash tree over the sealed shares of all members.
+        proof: (4, r) residues, that the shares lie on polynomials of degree below r.
     """
 
-    certificate: bytes
+    certificate: Certificate
     rank: int
     nonce: bytes
-    words: dict[int, bytes]
-    sealed: tuple[bytes, ...]
+    sums: int
+    words: bytes
+    sealed: bytes
+    proof: NDArray[np.uint32]
+
+    @property
+    def device_id(self) -> str:
+        """Whose contribution it is."""
+        return self.certificate.device_id
+
+    @cached_property
+    def indices(self) -> tuple[int, ...]:
+        """The sums it contributes to, by index."""
+        return indices_of(self.sums)
 
     def encode(self, mh: bytes) -> bytes:
         """Return the bytes that are signed."""
-        writer = Writer().text("contribution").raw(mh).blob(self.certificate).u16(self.rank).raw(self.nonce)
-        writer.u16(len(self.words))
-        for index, value in self.words.items():
-            writer.u16(index).raw(value)
-        writer.u16(len(self.sealed))
-        for value in self.sealed:
-            writer.raw(value)
-        return writer.bytes()
+        statement = encode_statement(
+            mh, self.certificate, self.rank, self.nonce, self.sums, self.words, self.sealed
+        )
+        return statement + self.proof.astype(SHARE_DTYPE).tobytes()
+
+    def challenge(self, mh: bytes) -> bytes:
+        """Derive the challenge of its proof from everything before it."""
+        data = self.encode(mh)
+        return digest("challenge", data[: len(data) - 4 * self.proof.size])
 
     @classmethod
     def decode(cls, data: bytes, signed: SignedManifest) -> Header:
         """Read what `encode` wrote.
 
         Raises:
-            PeerProtocolError: malformed, of another round, no sum, or shares for another committee.
+            PeerProtocolError: malformed, of another round, of a device that is not of the cohort, no sum, or
+                sums that are not open to it.
         """
         reader = Reader(data, "contribution")
         start(reader, "contribution", signed.mh)
-        certificate, rank = reader.blob(max_len=MAX_CERTIFICATE), reader.u16()
-        nonce = reader.raw(SHARE_NONCE_BYTES)
-        pairs = [(reader.u16(), reader.raw(HASH_BYTES)) for _ in range(_count(reader, MAX_SUMS))]
-        ascending([index for index, _ in pairs], len(signed.manifest.sums), "contribution")
-        sealed = tuple(reader.raw(HASH_BYTES) for _ in range(_count(reader, MAX_MEMBERS)))
+        certificate = Certificate.decode(reader.blob(max_len=MAX_CERTIFICATE))
+        rank, nonce, sums = reader.u16(), reader.raw(SHARE_NONCE_BYTES), reader.u64()
+        words, sealed = reader.raw(HASH_BYTES), reader.raw(HASH_BYTES)
+        threshold = signed.manifest.committee.threshold
+        proof = np.frombuffer(reader.raw(4 * NUM_MASKS * threshold), SHARE_DTYPE).astype(np.uint32)
         reader.finish()
-        if not pairs or len(sealed) != len(signed.manifest.members):
-            raise PeerProtocolError("contribution: no sum, or shares for another committee")
-        return cls(certificate=certificate, rank=rank, nonce=nonce, words=dict(pairs), sealed=sealed)
+        allowed = mask_of(signed.sums_open_to(certificate.device_id))
+        if not sums or sums & ~allowed:
+            raise PeerProtocolError(f"contribution: no sum, or one not open to {certificate.device_id}")
+        if int(proof.max()) >= MODULUS:
+            raise PeerProtocolError(f"contribution: proof holds no residues: {certificate.device_id}")
+        return cls(
+            certificate=certificate,
+            rank=rank,
+            nonce=nonce,
+            sums=sums,
+            words=words,
+            sealed=sealed,
+            proof=proof.reshape(NUM_MASKS, threshold),
+        )
 
 
-def seal_context(mh: bytes, sender: str, recipient: str, nonce: bytes, sums: list[int]) -> bytes:
+def encode_statement(
+    mh: bytes, certificate: Certificate, rank: int, nonce: bytes, sums: int, words: bytes, sealed: bytes
+) -> bytes:
+    """Write a header without its proof: what the proof's challenge is derived from."""
+    writer = Writer().text("contribution").raw(mh).blob(certificate.encode()).u16(rank).raw(nonce)
+    return writer.u64(sums).raw(words).raw(sealed).bytes()
+
+
+def seal_context(mh: bytes, sender: str, recipient: str, nonce: bytes, sums: int) -> bytes:
     """Bind sealed shares to round, sender, recipient, message and sums."""
-    writer = Writer().raw(mh).text(sender).text(recipient).raw(nonce).u16(len(sums))
-    for index in sums:
-        writer.u16(index)
-    return writer.bytes()
+    return Writer().raw(mh).text(sender).text(recipient).raw(nonce).u64(sums).bytes()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One survivor of one sum: its index, its rank, and the hash of its contribution's header."""
+    """One survivor: its id, its rank, its sums, and the hash of its contribution's header."""
 
-    index: int
+    device_id: str
     rank: int
+    sums: int
     contribution: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ballot:
-    """The survivor sets, one for each sum in the manifest's order; an empty one stays closed."""
+    """Who is in the round, and which sums are opened.
 
-    survivors: tuple[tuple[Entry, ...], ...]
+    A survivor is in every opened sum that it contributed to, so two opened sums differ only by what devices
+    themselves chose.
+
+    Attributes:
+        survivors: sorted by device id.
+        opened: the sums to open, a bit mask; the others stay closed.
+    """
+
+    survivors: tuple[Entry, ...]
+    opened: int
+
+    def entries(self, sum_index: int) -> tuple[Entry, ...]:
+        """Return the survivors of an opened sum; nobody, if it stays closed."""
+        if not self.opened >> sum_index & 1:
+            return ()
+        return tuple(entry for entry in self.survivors if entry.sums >> sum_index & 1)
 
     def encode(self, mh: bytes) -> bytes:
         """Return the canonical bytes."""
-        writer = Writer().text("ballot").raw(mh).u16(len(self.survivors))
-        for entries in self.survivors:
-            writer.u16(len(entries))
-            for entry in entries:
-                writer.u16(entry.index).u16(entry.rank).raw(entry.contribution)
+        writer = Writer().text("ballot").raw(mh).u64(self.opened).u32(len(self.survivors))
+        for entry in self.survivors:
+            writer.text(entry.device_id).u16(entry.rank).u64(entry.sums).raw(entry.contribution)
         return writer.bytes()
 
     @classmethod
     def decode(cls, data: bytes, signed: SignedManifest) -> Ballot:
-        """Read what `encode` wrote.
+        """Read what `encode` wrote, and check every rule that can be seen in it alone.
 
         Raises:
-            PeerProtocolError: malformed, of another round, or with another number of sums.
+            PeerProtocolError: malformed, of another round, opens nothing or an unknown sum, or a set is too
+                small or too large.
         """
         reader = Reader(data, "ballot")
         start(reader, "ballot", signed.mh)
-        if (num_sums := reader.u16()) != len(signed.manifest.sums):
-            raise PeerProtocolError(f"ballot: another number of sums: {num_sums}")
-        survivors = []
-        for _ in range(num_sums):
-            entries = tuple(
-                Entry(index=reader.u16(), rank=reader.u16(), contribution=reader.raw(HASH_BYTES))
-                for _ in range(_count(reader, MAX_MEMBERS))
+        opened = reader.u64()
+        survivors = tuple(
+            Entry(
+                device_id=check_name(reader.text(max_len=64), "ballot: device id"),
+                rank=reader.u16(),
+                sums=reader.u64(),
+                contribution=reader.raw(HASH_BYTES),
             )
-            ascending([entry.index for entry in entries], len(signed.manifest.members), "ballot")
-            survivors.append(entries)
+            for _ in range(count(reader, MAX_COHORT))
+        )
         reader.finish()
-        return cls(survivors=tuple(survivors))
+        ascending([entry.device_id for entry in survivors], "ballot")
+        ballot = cls(survivors=survivors, opened=opened)
+        ballot._check(signed)
+        return ballot
+
+    def _check(self, signed: SignedManifest) -> None:
+        manifest = signed.manifest
+        if not self.opened or self.opened >> len(manifest.sums):
+            raise PeerProtocolError(f"ballot: opens nothing, or a sum that is not there: {self.opened:#x}")
+        for index in indices_of(self.opened):
+            spec, size = manifest.sums[index], len(self.entries(index))
+            if not spec.n_min <= size <= manifest.n_max:
+                raise PeerProtocolError(
+                    f"ballot: survivors of {spec.name} not within {spec.n_min} and {manifest.n_max}: {size}"
+                )
 
 
 def ballot_digest(data: bytes) -> bytes:
@@ -170,20 +253,29 @@ def decode_quorum(data: bytes, signed: SignedManifest) -> tuple[bytes, dict[int,
     """Read what `encode_quorum` wrote: (ballot's hash, votes); nothing is verified.
 
     Raises:
-        PeerProtocolError: malformed, of another round, or fewer votes than a quorum.
+        PeerProtocolError: malformed, of another round, of no members, or fewer votes than a quorum.
     """
     reader = Reader(data, "quorum")
     start(reader, "quorum", signed.mh)
     ballot = reader.raw(HASH_BYTES)
-    pairs = [(reader.u16(), reader.raw(SIGNATURE_BYTES)) for _ in range(_count(reader, MAX_MEMBERS))]
+    if (num_votes := reader.u16()) > MAX_MEMBERS:
+        raise PeerProtocolError(f"quorum: more votes than a committee has members: {num_votes}")
+    pairs = [(reader.u16(), reader.raw(SIGNATURE_BYTES)) for _ in range(num_votes)]
     reader.finish()
-    ascending([index for index, _ in pairs], len(signed.manifest.members), "quorum")
-    if len(pairs) < signed.manifest.committee.quorum:
-        raise PeerProtocolError(f"quorum: too few votes, {signed.manifest.committee.quorum}: {len(pairs)}")
+    committee, voters = signed.manifest.committee, [index for index, _ in pairs]
+    if voters != sorted(set(voters)) or (voters and voters[-1] >= committee.size):
+        raise PeerProtocolError(f"quorum: voters are not distinct members, in order: {voters}")
+    if len(pairs) < committee.quorum:
+        raise PeerProtocolError(f"quorum: too few votes, {committee.quorum}: {len(pairs)}")
     return ballot, dict(pairs)
 
 
-def _count(reader: Reader, bound: int) -> int:
-    if (count := reader.u16()) > bound:
-        raise PeerProtocolError(f"a list has more than {bound} entries: {count}")
-    return count
+def count(reader: Reader, bound: int) -> int:
+    """Read the length of a list.
+
+    Raises:
+        PeerProtocolError: it is above the bound.
+    """
+    if (number := reader.u32()) > bound:
+        raise PeerProtocolError(f"a list has more than {bound} entries: {number}")
+    return number

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo_fed.errors import RoundAborted
+from mimo_fed.secagg.contribute import Arithmetic
 from mimo_fed.secagg.manifest import SignedManifest
-from mimo_fed.secagg.ring import Expander, public_key
-from mimo_fed.secagg.shamir import reconstruct
-from mimo_fed.secagg.words import Words, error_bound, unmask
+from mimo_fed.secagg.modular import Residues
+from mimo_fed.secagg.ring import public_key
+from mimo_fed.secagg.words import Words, error_bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,50 +39,56 @@ class RoundResult:
     Attributes:
         sums: name to opened sum.
         closed: name to the reason why a sum was not opened.
-        ballot: the survivor sets.
-        quorum_certificate: the votes for that ballot; publish it.
-        quorum_digest: its hash, hexadecimal.
+        evidence: manifest, ballot and quorum certificate in one; publish it.
+        quorum_digest: hash of the quorum certificate, hexadecimal.
         survivors: devices in any opened sum.
-        accused: (accuser, accused) of every complaint.
+        accused: (accuser, accused, reason) of every complaint.
+        liars: members whose openings were wrong; the sums are right without them.
     """
 
-    sums: dict[str, OpenedSum]
-    closed: dict[str, str]
-    ballot: bytes
-    quorum_certificate: bytes
+    sums: Mapping[str, OpenedSum]
+    closed: Mapping[str, str]
+    evidence: bytes
     quorum_digest: str
     survivors: tuple[str, ...]
-    accused: tuple[tuple[str, str], ...]
+    accused: tuple[tuple[str, str, str], ...]
+    liars: tuple[str, ...]
 
 
 def open_sum(
     signed: SignedManifest,
     sum_index: int,
-    words: Words,
-    answers: Mapping[int, NDArray[np.uint32]],
+    words_D: Words,
+    key: Residues,
     num_devices: int,
+    arithmetic: Arithmetic,
 ) -> NDArray[np.float64]:
-    """Interpolate a sum's key, lift the mask, check the check coordinates.
+    """Lift the mask of a sum, and check its check coordinates.
 
     Args:
         signed: the manifest.
         sum_index: which sum.
-        words: the summed ciphertext words.
-        answers: member index to its sums of shares.
+        words_D: the summed ciphertext words.
+        key: (2048,) residues, the sum of the devices' ring elements.
         num_devices: how many devices are in the sum.
+        arithmetic: how masks are computed.
 
     Returns:
-        float64, shape (dim,), centred totals in q-units.
+        float64, shape (dim,), centred totals in units of q.
 
     Raises:
-        RoundAborted: too few answers, a member lied, or a check coordinate is not zero.
+        RoundAborted: a check coordinate is not zero; who is to blame is not known.
     """
     manifest = signed.manifest
-    spec, committee = manifest.sums[sum_index], manifest.committee
-    key = reconstruct(answers, committee.threshold, committee.packing)
-    total = np.empty(len(words))
-    for where, mask in Expander(public_key(signed.mh, spec.name), key).blocks(len(words)):
-        total[where] = unmask(words[where], mask, manifest.word_bits)
-    if np.abs(total[spec.dim :]).max() > error_bound(num_devices, manifest.word_bits):
+    spec = manifest.sums[sum_index]
+    total_D = arithmetic.backend.unmask(
+        public=public_key(signed.mh, spec.name),
+        secret=key.astype(np.uint32),
+        words_D=words_D,
+        word_bits=manifest.word_bits,
+        run=arithmetic.run,
+    )
+    bound = error_bound(num_devices, manifest.word_bits, arithmetic.error_of(manifest.suite))
+    if np.abs(total_D[spec.dim :]).max() > bound:
         raise RoundAborted(f"SumInconsistent: check coordinates are not zero: {spec.name}")
-    return total[: spec.dim]
+    return total_D[: spec.dim]

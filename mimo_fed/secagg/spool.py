@@ -16,6 +16,10 @@ class Spool(Protocol):
         """Return what was stored."""
         ...
 
+    def read(self, name: str, start: int, length: int) -> bytes:
+        """Return a part of what was stored."""
+        ...
+
 
 class MemorySpool:
     """A spool that a kill erases: for simulations and tests."""
@@ -30,3 +34,7 @@ class MemorySpool:
     def get(self, name: str) -> bytes:
         """Return what was stored."""
         return self._kept[name]
+
+    def read(self, name: str, start: int, length: int) -> bytes:
+        """Return a part of what was stored."""
+        return self._kept[name][start : start + length]

@@ -1,4 +1,4 @@
-"""A contributor that wants to spoil the sum: the round drops it or aborts, and never gives a wrong sum."""
+"""A contributor that wants to spoil the sum: it is dropped by name or its sum stays closed."""
 
 from __future__ import annotations
 
@@ -7,69 +7,145 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mimo_fed.errors import PeerProtocolError, RoundAborted
-from mimo_fed.secagg import MODULUS
+from mimo_fed.codec import Writer
+from mimo_fed.errors import LocalProtocolError, PeerProtocolError, RoundAborted
+from mimo_fed.secagg import MODULUS, REFERENCE, Mode, RoundResult, SumSpec
+from mimo_fed.secagg.intake import REASONS
+from mimo_fed.secagg.messages import mask_of
+from mimo_fed.secagg.shamir import NUM_MASKS, SHARE_DTYPE
 from mimo_fed.secagg.words import error_bound
-from tests.adversary.forge import Parts, gathered, random_shares
-from tests.unit.secagg.rig import Rig, plain_sum
+from tests.adversary.forge import Dealer, gathered
+from tests.unit.secagg.rig import Rig, Vector, plain_sum
 
 SUMS = {"a": 40}
+BAD_SEAL, BAD_SHARES, _ = REASONS
 
 
-def test_shares_that_do_not_open_cost_the_contributor_its_place() -> None:
+def dealer(rig: Rig, index: int = 3) -> Dealer:
+    return Dealer(rig, rig.ids[index], rig.random_inputs(0)[rig.ids[index]])
+
+
+def check_sum(rig: Rig, result: RoundResult, inputs: dict[str, dict[str, Vector]], name: str = "a") -> None:
+    devices = result.sums[name].devices
+    error = np.abs(result.sums[name].total_D - plain_sum(inputs[d][name] for d in devices)).max()
+    assert error <= (0 if rig.suite == REFERENCE else error_bound(len(devices), 16))
+
+
+def test_a_dealer_that_does_not_lie_is_taken() -> None:
     rig = Rig(4, SUMS)
-    liar, victim = rig.ids[3], rig.ids[0]
-    parts = Parts.of(rig, rig.m2(liar, rig.random_inputs(0)[liar]))
-    parts.sealed[0] = parts.sealed[1]
-    inputs = gathered(rig, {liar: parts.signed(rig, liar)})
-    result = rig.finish(rig.ids)
-    assert result.accused == ((victim, liar),)
+    inputs = gathered(rig, {rig.ids[3]: dealer(rig).m2()})
+    result = rig.finish()
+    assert (result.accused, result.survivors) == ((), tuple(rig.ids))
+    check_sum(rig, result, inputs)
+
+
+def test_shares_sealed_for_somebody_else_cost_the_contributor_its_place() -> None:
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    liar.sealed[0] = liar.seal_to(1, liar.rows[0].astype(SHARE_DTYPE).tobytes())
+    inputs = gathered(rig, {liar.device_id: liar.m2()})
+    result = rig.finish()
+    assert result.accused == ((rig.ids[0], liar.device_id, BAD_SEAL),)
     assert result.survivors == tuple(rig.ids[:3])
-    expected = plain_sum(inputs[d]["a"] for d in rig.ids[:3])
-    assert np.abs(result.sums["a"].total_D - expected).max() <= error_bound(3, 16)
+    check_sum(rig, result, inputs)
 
 
-@pytest.mark.parametrize("plain", [b"", b"\x00" * 7, b"\xff" * (4 * 1024)])
-def test_shares_of_another_form_are_complained_about(plain: bytes) -> None:
+def test_sealed_bytes_that_are_no_seal_cost_the_contributor_its_place() -> None:
     rig = Rig(4, SUMS)
-    liar = rig.ids[3]
-    parts = Parts.of(rig, rig.m2(liar, rig.random_inputs(0)[liar]))
-    parts.reseal(rig, liar, rig.ids[1], plain)
-    gathered(rig, {liar: parts.signed(rig, liar)})
-    rig.check_shares(rig.ids)
-    rig.coordinator.ballot()
-    assert rig.coordinator._complaints == {0: [], 1: [3], 2: [], 3: []}
+    liar = dealer(rig)
+    liar.sealed[2] = bytes(len(liar.seal_to(2, liar.rows[2].astype(SHARE_DTYPE).tobytes())))
+    inputs = gathered(rig, {liar.device_id: liar.m2()})
+    result = rig.finish()
+    assert result.accused == ((rig.ids[2], liar.device_id, BAD_SEAL),)
+    check_sum(rig, result, inputs)
 
 
-@pytest.mark.parametrize("num_answers", [3, 4])
-def test_shares_that_contradict_each_other_abort_the_round(num_answers: int) -> None:
-    """With a surplus answer the openings contradict each other; without one the check coordinates do."""
+@pytest.mark.parametrize("column", [0, 1023, -1])
+def test_one_wrong_share_for_one_member_is_named_before_the_ballot(column: int) -> None:
+    """The last column is a mask's: a lie there is a lie about the proof."""
     rig = Rig(4, SUMS)
-    liar = rig.ids[3]
-    parts = Parts.of(rig, rig.m2(liar, rig.random_inputs(0)[liar]))
-    parts.reseal(rig, liar, rig.ids[0], random_shares(rig))
-    gathered(rig, {liar: parts.signed(rig, liar)})
-    with pytest.raises(RoundAborted, match="contradict" if num_answers == 4 else "SumInconsistent"):
-        rig.finish(rig.ids[:num_answers])
+    liar = dealer(rig)
+    liar.rows[1, column] = (int(liar.rows[1, column]) + 1) % MODULUS
+    inputs = gathered(rig, {liar.device_id: liar.m2()})
+    result = rig.finish()
+    assert result.accused == ((rig.ids[1], liar.device_id, BAD_SHARES),)
+    assert result.survivors == tuple(rig.ids[:3])
+    check_sum(rig, result, inputs)
 
 
-def test_words_under_another_key_than_the_one_shared_abort_the_round() -> None:
+def test_a_share_of_q_or_above_is_named() -> None:
+    """A residue has one form: congruent values are no two shares."""
     rig = Rig(4, SUMS)
-    liar = rig.ids[3]
-    inputs = rig.random_inputs(0)[liar]
-    parts = Parts.of(rig, rig.m2(liar, inputs))
-    parts.words = Parts.of(rig, rig.m2(liar, inputs)).words
-    gathered(rig, {liar: parts.signed(rig, liar)})
+    liar = dealer(rig)
+    liar.rows[1, 0] = 0xFFFFFFFF
+    gathered(rig, {liar.device_id: liar.m2()})
+    assert rig.finish().accused == ((rig.ids[1], liar.device_id, BAD_SHARES),)
+
+
+@pytest.mark.parametrize(("mode", "helpers"), [("all", 0), ("helper", 3), ("helper", 7)])
+def test_shares_of_too_high_a_degree_are_named_by_all_who_cannot_be_fitted(mode: Mode, helpers: int) -> None:
+    """The proof fits some r members; the others name the liar, and the sum opens without it."""
+    rig = Rig(4, SUMS, mode=mode, helpers=helpers, suite=REFERENCE)
+    liar, c = dealer(rig), rig.manifest.committee
+    liar.rows[c.threshold :, 0] = (liar.rows[c.threshold :, 0].astype(np.int64) + 7) % MODULUS
+    inputs = gathered(rig, {liar.device_id: liar.m2()})
+    result = rig.finish()
+    expected = tuple((d, liar.device_id, BAD_SHARES) for d in rig.member_ids[c.threshold :])
+    assert result.accused == expected
+    assert len(expected) == c.size - c.threshold
+    check_sum(rig, result, inputs)
+
+
+def test_a_proof_of_another_sharing_is_named_by_everybody() -> None:
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    rows = liar.rows
+    liar.deal(liar.secrets)
+    liar.rows = rows
+    inputs = gathered(rig, {liar.device_id: liar.m2()})
+    result = rig.finish()
+    assert result.accused == tuple((d, liar.device_id, BAD_SHARES) for d in rig.ids)
+    check_sum(rig, result, inputs)
+
+
+def test_words_under_another_key_than_the_one_shared_close_that_sum_alone() -> None:
+    """A consistent sharing of another key: no member can see it, the check coordinates do."""
+    rig = Rig(4, {"a": 40, "b": 40}, suite=REFERENCE)
+    liar = dealer(rig)
+    liar.words[0] = dealer(rig).words[0]
+    inputs = gathered(rig, {liar.device_id: liar.m2()})
+    result = rig.finish()
+    assert result.accused == ()
+    assert result.closed == {"a": "SumInconsistent: check coordinates are not zero: a"}
+    assert set(result.sums) == {"b"}
+    check_sum(rig, result, inputs, "b")
+
+
+def test_a_round_whose_every_sum_is_inconsistent_opens_nothing() -> None:
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    liar.words[0] = dealer(rig).words[0]
+    gathered(rig, {liar.device_id: liar.m2()})
+    with pytest.raises(RoundAborted, match="no sum could be opened: SumInconsistent"):
+        rig.finish()
+
+
+def test_check_coordinates_catch_an_input_shifted_everywhere() -> None:
+    """A constant added to every word, check coordinates included, cannot pass."""
+    rig = Rig(3, SUMS)
+    liar = dealer(rig, 0)
+    shifted = np.frombuffer(liar.words[0], "<u2") + np.uint16(9)
+    liar.words[0] = shifted.astype("<u2").tobytes()
+    gathered(rig, {liar.device_id: liar.m2()})
     with pytest.raises(RoundAborted, match="SumInconsistent"):
-        rig.finish(rig.ids)
+        rig.finish()
+    assert error_bound(3, 16) < 9 * MODULUS / 2**16
 
 
 def test_a_wrong_signature() -> None:
-    rig = Rig(3, SUMS)
-    a, b = rig.ids[:2]
-    parts = Parts.of(rig, rig.m2(a, rig.random_inputs(0)[a]))
-    with pytest.raises(PeerProtocolError, match="signature"):
-        rig.coordinator.add(parts.signed(rig, b))
+    rig = Rig(4, SUMS)
+    with pytest.raises(PeerProtocolError, match="signature is not valid: contribution"):
+        rig.coordinator.add(dealer(rig).m2(rig.keys[rig.ids[0]]))
 
 
 def test_a_second_contribution() -> None:
@@ -91,73 +167,99 @@ def test_the_same_bytes_again_are_added_once() -> None:
         rig.coordinator.add(m2)
         rig.coordinator.add(m2)
     rig.coordinator.close()
-    total = rig.finish(rig.ids).sums["a"].total_D
-    assert np.abs(total - plain_sum(v["a"] for v in inputs.values())).max() <= error_bound(3, 16)
+    check_sum(rig, rig.finish(), inputs)
 
 
 def test_pieces_of_two_contributions() -> None:
-    rig = Rig(3, SUMS)
-    d = rig.ids[0]
-    first, second = (rig.m2(d, rig.random_inputs(i)[d]) for i in (0, 1))
-    words = Parts.of(rig, second).words[0]
-    mixed = first.replace(Parts.of(rig, first).words[0], words)
-    assert mixed != first
-    with pytest.raises(PeerProtocolError, match="not what its header signs"):
-        rig.coordinator.add(mixed)
-
-
-def test_a_contribution_of_another_round() -> None:
-    old, new = Rig(3, SUMS), Rig(3, SUMS, round_id="round-2")
-    d = old.ids[0]
-    with pytest.raises(PeerProtocolError, match="another round"):
-        new.coordinator.add(old.m2(d, old.random_inputs(0)[d]))
-
-
-def test_a_sum_that_the_manifest_does_not_have() -> None:
-    rig = Rig(3, SUMS)
-    d = rig.ids[0]
-    parts = Parts.of(rig, rig.m2(d, rig.random_inputs(0)[d]))
-    parts.words = {7: parts.words[0]}
-    with pytest.raises(PeerProtocolError, match="in range"):
-        rig.coordinator.add(parts.signed(rig, d))
-
-
-def test_words_of_another_length() -> None:
-    rig = Rig(3, SUMS)
-    d = rig.ids[0]
-    parts = Parts.of(rig, rig.m2(d, rig.random_inputs(0)[d]))
-    parts.words[0] = parts.words[0][:-2]
-    with pytest.raises(PeerProtocolError, match="another length"):
-        rig.coordinator.add(parts.signed(rig, d))
-
-
-def test_shares_for_fewer_members() -> None:
     rig = Rig(4, SUMS)
+    one, other = dealer(rig), dealer(rig)
+    for piece in (one.words[0], one.m2()[-1000:-500]):
+        first = one.m2()
+        mixed = first.replace(piece, other.words[0][: len(piece)]) if piece in first else first[:-1] + b"\0"
+        assert mixed != first
+        with pytest.raises(PeerProtocolError, match="not what its header signs"):
+            rig.coordinator.add(mixed)
+
+
+def test_a_contribution_beyond_n_max() -> None:
+    rig = Rig(4, SUMS, n_max=3)
+    inputs = rig.random_inputs(0)
+    for d in rig.ids[:3]:
+        rig.coordinator.add(rig.m2(d, inputs[d]))
+    with pytest.raises(PeerProtocolError, match="the round is full: 3 devices"):
+        rig.coordinator.add(rig.m2(rig.ids[3], inputs[rig.ids[3]]))
+
+
+@pytest.mark.parametrize("sums", [0, 2, 3, 1 << 63])
+def test_no_sum_or_one_that_the_manifest_does_not_have(sums: int) -> None:
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    liar.sums = sums
+    with pytest.raises(PeerProtocolError, match="no sum, or one not open to device-03"):
+        rig.coordinator.add(liar.m2())
+
+
+def test_a_contribution_to_another_groups_sum() -> None:
+    """Neither an honest device makes it, nor the coordinator takes it, nor a member its shares."""
+    specs = tuple(SumSpec(name=f"group-{g}", dim=3, n_min=2, group=g) for g in range(1, 6))
+    rig = Rig(10, specs, suite=REFERENCE)
     d = rig.ids[0]
-    parts = Parts.of(rig, rig.m2(d, rig.random_inputs(0)[d]))
-    parts.sealed.pop()
-    with pytest.raises(PeerProtocolError, match="another committee"):
-        rig.coordinator.add(parts.signed(rig, d))
+    others = next(g for g in range(1, 6) if g != rig.signed.groups[d])
+    inputs = {f"group-{others}": np.zeros(3, np.uint32)}
+    with pytest.raises(LocalProtocolError, match="not sums that are open to this device: group-"):
+        rig.m2(d, inputs)
+    with pytest.raises(PeerProtocolError, match=f"one not open to {d}"):
+        rig.coordinator.add(Dealer(rig, d, inputs).m2())
+    both = {f"group-{g}": np.zeros(3, np.uint32) for g in range(1, 6)}
+    liar = Dealer(rig, d, both)
+    assert liar.sums == mask_of(range(5))
+    with pytest.raises(PeerProtocolError, match=f"one not open to {d}"):
+        rig.coordinator.add(liar.m2())
+
+
+@pytest.mark.parametrize("change", [-2, 2])
+def test_words_of_another_length(change: int) -> None:
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    liar.words[0] = liar.words[0][:change] if change < 0 else liar.words[0] + bytes(change)
+    with pytest.raises(PeerProtocolError, match="another length: device-03"):
+        rig.coordinator.add(liar.m2())
+
+
+@pytest.mark.parametrize("length", [0, 7, 5000])
+def test_sealed_shares_of_another_length(length: int) -> None:
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    liar.sealed[1] = bytes(length)
+    with pytest.raises(PeerProtocolError, match="another length: device-03"):
+        rig.coordinator.add(liar.m2())
 
 
 def test_another_certificate_of_the_same_device() -> None:
-    rig = Rig(3, SUMS)
-    d = rig.ids[0]
-    parts = Parts.of(rig, rig.m2(d, rig.random_inputs(0)[d]))
-    renewed = rig.certify(d, rig.keys[d], 77)
-    parts.header = dataclasses.replace(parts.header, certificate=renewed.encode())
-    with pytest.raises(PeerProtocolError, match="another certificate"):
-        rig.coordinator.add(parts.signed(rig, d))
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    liar.certificate = rig.certify(liar.device_id, rig.keys[liar.device_id], 77)
+    with pytest.raises(PeerProtocolError, match="another certificate of device-03"):
+        rig.coordinator.add(liar.m2())
 
 
-def test_check_coordinates_catch_an_input_shifted_everywhere() -> None:
-    """A constant added to every word, check coordinates included, cannot pass."""
-    rig = Rig(3, SUMS)
-    liar = rig.ids[0]
-    parts = Parts.of(rig, rig.m2(liar, rig.random_inputs(0)[liar]))
-    shifted = np.frombuffer(parts.words[0], "<u2") + np.uint16(9)
-    parts.words[0] = shifted.astype("<u2").tobytes()
-    gathered(rig, {liar: parts.signed(rig, liar)})
-    with pytest.raises(RoundAborted, match="SumInconsistent"):
-        rig.finish(rig.ids)
-    assert error_bound(3, 16) < 9 * MODULUS / 2**16
+def test_a_proof_that_holds_no_residues() -> None:
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    sealed = [liar.seal_to(i, row.astype(SHARE_DTYPE).tobytes()) for i, row in enumerate(liar.rows)]
+    honest = liar.header(sealed)
+    proof = honest.proof.copy()
+    proof[NUM_MASKS - 1, 0] = MODULUS
+    header = dataclasses.replace(honest, proof=proof).encode(rig.signed.mh)
+    m2 = Writer().blob(header).raw(rig.keys[liar.device_id].sign("contribution", header)).bytes()
+    with pytest.raises(PeerProtocolError, match="proof holds no residues: device-03"):
+        rig.coordinator.add(b"".join((m2, *sealed, *liar.words.values())))
+
+
+def test_a_rank_that_is_not_its_own_is_public_and_stands_in_every_ballot() -> None:
+    """Nothing in the protocol knows a device's true rank; whatever it states is bound to its contribution."""
+    rig = Rig(4, SUMS)
+    liar = dealer(rig)
+    liar.rank = 16
+    inputs = gathered(rig, {liar.device_id: liar.m2()})
+    check_sum(rig, rig.finish(), inputs)

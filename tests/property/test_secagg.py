@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mimo_fed.errors import PeerProtocolError, RoundAborted
-from mimo_fed.secagg import (
-    Certificate,
-    Coordinator,
-    Member,
-    MemorySpool,
-    committee_rule,
-    verify_hello,
-    verify_manifest,
-    verify_prekey,
-    verify_quorum,
-)
-from mimo_fed.secagg.identity import make_hello
+from mimo_fed.secagg import HELPER_SIZES, HYBRID, REFERENCE, Certificate, Mode, committee_rule
+from mimo_fed.secagg.messages import Ballot, Header, decode_quorum
 from mimo_fed.secagg.words import error_bound
-from tests.unit.secagg.rig import NOW_S, Rig, plain_sum
+from tests.unit.secagg.playing import KINDS, played, receiver
+from tests.unit.secagg.rig import Rig, plain_sum
 
 QUICK = settings(
     max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -32,6 +20,7 @@ QUICK = settings(
 SPOILED = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
+COMMITTEES: list[tuple[Mode, int]] = [("all", 0), *(("helper", size) for size in HELPER_SIZES)]
 
 
 @QUICK
@@ -39,17 +28,20 @@ SPOILED = settings(
     n=st.integers(3, 8),
     dims=st.lists(st.integers(1, 5000), min_size=1, max_size=3),
     word_bits=st.sampled_from([16, 24]),
+    committee=st.sampled_from(COMMITTEES),
     data=st.data(),
 )
 def test_a_round_with_tolerated_losses_gives_the_sum(
-    n: int, dims: list[int], word_bits: int, data: st.DataObject
+    n: int, dims: list[int], word_bits: int, committee: tuple[Mode, int], data: st.DataObject
 ) -> None:
-    rig = Rig(n, {f"s{i}": dim for i, dim in enumerate(dims)}, word_bits=word_bits, n_min=1)
+    mode, helpers = committee
+    sums = {f"s{i}": dim for i, dim in enumerate(dims)}
+    rig = Rig(n, sums, word_bits=word_bits, n_min=1, mode=mode, helpers=helpers)
     inputs = rig.random_inputs(data.draw(st.integers(0, 1000)))
     order = data.draw(st.permutations(rig.ids))
     rig.gather({d: inputs[d] for d in order})
-    losses = data.draw(st.integers(0, n - committee_rule("all", n).threshold))
-    result = rig.finish(order[losses:])
+    members = data.draw(st.permutations(sorted(rig.member_ids)))
+    result = rig.finish(members[data.draw(st.integers(0, rig.manifest.committee.losses)) :])
     assert result.survivors == tuple(rig.ids)
     for name, opened in result.sums.items():
         error = np.abs(opened.total_D - plain_sum(v[name] for v in inputs.values()))
@@ -69,79 +61,34 @@ def test_one_loss_more_than_tolerated_aborts_the_round(n: int, data: st.DataObje
         rig.coordinator.result()
 
 
-@cache
-def played() -> tuple[Rig, dict[str, bytes]]:
-    """One finished round of three and its messages; the first device's where there are several."""
-    rig = Rig(3, {"a": 10, "b": 5})
-    inputs, first = rig.random_inputs(0), rig.ids[0]
-    kept = {"manifest": rig.m1, "certificate": rig.certificates[first].encode()}
-    kept["hello"] = make_hello(rig.keys[first], rig.certificates[first], b"n" * 32)
-    kept["prekey"] = rig.manifest.members[0].encoded
+@QUICK
+@given(n=st.integers(3, 6), seed=st.integers(0, 1000), data=st.data())
+def test_each_sum_is_that_of_the_devices_that_gave_to_it(n: int, seed: int, data: st.DataObject) -> None:
+    rig = Rig(n, {"a": 7, "b": 70, "c": 7}, n_min=2, suite=REFERENCE)
+    inputs = rig.random_inputs(seed)
     for d in rig.ids:
-        m2 = rig.m2(d, inputs[d])
-        kept.setdefault("contribution", m2)
-        rig.coordinator.add(m2)
-    rig.coordinator.close()
-    kept["shares"] = rig.coordinator.share_request(first)
-    kept["complaints"] = rig.members[first].receive(kept["shares"])
-    kept["state"] = rig.members[first].to_bytes()
-    rig.check_shares(rig.ids)
-    kept["ballot"] = rig.coordinator.ballot()
-    kept["vote"] = rig.members[first].vote(kept["ballot"])
-    rig.vote(rig.ids)
-    kept["quorum"] = rig.coordinator.quorum_certificate()
-    kept["opening"] = rig.members[first].open(kept["quorum"])
-    rig.open(rig.ids)
-    return rig, kept
+        chosen = data.draw(st.sets(st.sampled_from("abc"), min_size=1))
+        inputs[d] = {name: v for name, v in inputs[d].items() if name in chosen}
+    rig.gather(inputs)
+    givers = {name: tuple(d for d in rig.ids if name in inputs[d]) for name in "abc"}
+    if all(len(devices) < 2 for devices in givers.values()):
+        rig.check_shares()
+        with pytest.raises(RoundAborted, match="no sum has enough survivors"):
+            rig.coordinator.ballot()
+        return
+    result = rig.finish()
+    for name, devices in givers.items():
+        assert (name in result.closed) is (len(devices) < 2)
+        if name in result.sums:
+            assert result.sums[name].devices == devices
+            expected = plain_sum(inputs[d][name] for d in devices)
+            assert np.array_equal(result.sums[name].total_D, expected)
 
 
-def fresh_coordinator(rig: Rig) -> Coordinator:
-    """A session that has seen every contribution but no answer."""
-    coordinator = Coordinator(rig.signed, rig.anchors, MemorySpool())
-    for d in rig.ids:
-        coordinator.add(rig.spool.get(f"{d}.m2"))
-    coordinator.close()
-    return coordinator
-
-
-def receiver(rig: Rig, kept: dict[str, bytes], kind: str) -> Callable[[bytes], object]:
-    """Who takes a message of that kind, in the state in which it would take the good one."""
-    d = rig.ids[0]
-    if kind == "shares":
-        return rig.member(d).receive
-    if kind == "ballot":
-        return Member.from_bytes(rig.signed, rig.keys[d], rig.certificates[d], kept["state"]).vote
-    return {
-        "manifest": lambda data: verify_manifest(data, rig.anchors, NOW_S),
-        "certificate": lambda data: rig.anchors.check(Certificate.decode(data), NOW_S),
-        "hello": lambda data: verify_hello(data, b"n" * 32, rig.anchors, NOW_S),
-        "prekey": lambda data: verify_prekey(data, rig.anchors, rig.round_id, NOW_S),
-        "contribution": Coordinator(rig.signed, rig.anchors, MemorySpool()).add,
-        "complaints": fresh_coordinator(rig).add_complaints,
-        "vote": rig.coordinator.add_vote,
-        "quorum": lambda data: verify_quorum(rig.signed, data),
-        "opening": rig.coordinator.add_opening,
-    }[kind]
-
-
-KINDS = [
-    "manifest",
-    "certificate",
-    "hello",
-    "prekey",
-    "contribution",
-    "shares",
-    "complaints",
-    "ballot",
-    "vote",
-    "quorum",
-    "opening",
-]
-
-
+@pytest.mark.parametrize("mode", ["all", "helper"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_good_message_is_taken(kind: str) -> None:
-    rig, kept = played()
+def test_the_good_message_is_taken(kind: str, mode: Mode) -> None:
+    rig, kept = played(mode)
     receiver(rig, kept, kind)(kept[kind])
 
 
@@ -149,7 +96,8 @@ def test_the_good_message_is_taken(kind: str) -> None:
 @SPOILED
 @given(data=st.data())
 def test_a_spoiled_message_is_refused(kind: str, data: st.DataObject) -> None:
-    rig, kept = played()
+    mode: Mode = data.draw(st.sampled_from(["all", "helper"]), label="mode")
+    rig, kept = played(mode)
     good = kept[kind]
     at = data.draw(st.integers(0, len(good) - 1), label="at")
     how = data.draw(st.sampled_from(["flip", "cut", "extend", "insert"]), label="how")
@@ -160,16 +108,59 @@ def test_a_spoiled_message_is_refused(kind: str, data: st.DataObject) -> None:
         "extend": good + byte,
         "insert": good[:at] + byte + good[at:],
     }[how]
-    if spoiled == good:
-        return
     with pytest.raises(PeerProtocolError):
         receiver(rig, kept, kind)(spoiled)
+
+
+@pytest.mark.parametrize("kind", ["contribution", "prekey", "manifest"])
+@SPOILED
+@given(at=st.integers(0, 10**9), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_refused_in_the_hybrid_suite_too(kind: str, at: int, bit: int) -> None:
+    rig, kept = played("helper", "round-1", HYBRID)
+    good = bytearray(kept[kind])
+    good[at % len(good)] ^= 1 << bit
+    with pytest.raises(PeerProtocolError):
+        receiver(rig, kept, kind)(bytes(good))
+
+
+@pytest.mark.parametrize("kind", ["certificate", "vote", "quorum", "hello", "complaints"])
+def test_every_single_byte_of_a_short_message_counts(kind: str) -> None:
+    rig, kept = played()
+    take, good = receiver(rig, kept, kind), kept[kind]
+    for at in range(len(good)):
+        with pytest.raises(PeerProtocolError):
+            take(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(PeerProtocolError):
+            take(good[:at])
 
 
 @SPOILED
 @given(junk=st.binary(max_size=300))
 def test_junk_is_refused_everywhere(junk: bytes) -> None:
     rig, kept = played()
-    for kind in ("manifest", "certificate", "hello", "prekey", "contribution", "shares", "ballot", "quorum"):
+    for kind in KINDS:
         with pytest.raises(PeerProtocolError):
             receiver(rig, kept, kind)(junk)
+
+
+@SPOILED
+@given(data=st.data())
+def test_what_a_decoder_takes_is_what_its_encoder_writes(data: st.DataObject) -> None:
+    """Without signatures: a spoiled body is refused, or is the one encoding of another value."""
+    rig, kept = played()
+    header = rig.coordinator._contributions[rig.ids[0]].encoded
+    kind = data.draw(st.sampled_from(["certificate", "header", "ballot", "quorum"]))
+    good = bytearray({**kept, "header": header}[kind])
+    for _ in range(data.draw(st.integers(0, 3))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    body = bytes(good)
+    try:
+        again = {
+            "certificate": lambda: Certificate.decode(body).encode(),
+            "header": lambda: Header.decode(body, rig.signed).encode(rig.signed.mh),
+            "ballot": lambda: Ballot.decode(body, rig.signed).encode(rig.signed.mh),
+            "quorum": lambda: body if decode_quorum(body, rig.signed) else b"",
+        }[kind]()
+    except PeerProtocolError:
+        return
+    assert again == body

@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 
 from mimo_fed.errors import LocalProtocolError, PeerProtocolError
-from mimo_fed.secagg import SigningKey, open_file, seal_file, verify
-from mimo_fed.secagg.crypto import Keystream, derive, make_box, seal, unseal
+from mimo_fed.secagg import CLASSIC, HYBRID, REFERENCE, SUITES, SigningKey, open_file, seal_file, verify
+from mimo_fed.secagg.crypto import (
+    Box,
+    Keystream,
+    derive,
+    digest,
+    digest_of,
+    public_bytes,
+    seal,
+    sealed_bytes,
+    tagged,
+)
 from tests.unit.secagg.rig import SeededEntropy
 
 
@@ -17,6 +27,12 @@ def test_a_signature_holds_in_its_domain_alone() -> None:
     for domain, message in (("opening", b"message"), ("vote", b"other")):
         with pytest.raises(PeerProtocolError):
             verify(key.public_key, domain, message, signature)
+
+
+def test_bytes_that_are_no_key_verify_nothing() -> None:
+    for key in (b"", b"short", b"\xff" * 32):
+        with pytest.raises(PeerProtocolError, match="signature is not valid: vote"):
+            verify(key, "vote", b"message", bytes(64))
 
 
 def test_a_key_survives_its_bytes_and_shows_none_of_them() -> None:
@@ -31,25 +47,48 @@ def test_a_key_of_another_length_is_refused() -> None:
         SigningKey.from_bytes(b"short")
 
 
-def test_a_seal_opens_for_its_owner_and_context_alone() -> None:
-    secret, public = make_box(SeededEntropy("a"))
-    other, _ = make_box(SeededEntropy("b"))
-    sealed = seal(public, b"context", b"shares")
-    assert unseal(secret, b"context", sealed) == b"shares"
-    for key, info, data in (
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_seal_opens_for_its_owner_and_context_alone(suite: str) -> None:
+    mine, other = (Box.generate(suite, SeededEntropy(name)) for name in "ab")
+    sealed = seal(suite, mine.public, b"context", b"shares")
+    assert len(sealed) == sealed_bytes(suite, len(b"shares"))
+    assert mine.unseal(b"context", sealed) == b"shares"
+    for box, info, data in (
         (other, b"context", sealed),
-        (secret, b"another", sealed),
-        (secret, b"context", sealed[:-1]),
-        (secret, b"context", sealed[:-1] + bytes([sealed[-1] ^ 1])),
-        (secret, b"context", b""),
+        (mine, b"another", sealed),
+        (mine, b"context", sealed[:-1]),
+        (mine, b"context", sealed[:-1] + bytes([sealed[-1] ^ 1])),
+        (mine, b"context", bytes([sealed[0] ^ 1]) + sealed[1:]),
+        (mine, b"context", b""),
     ):
         with pytest.raises(PeerProtocolError):
-            unseal(key, info, data)
+            box.unseal(info, data)
 
 
-def test_sealing_for_bytes_that_are_no_key_is_refused() -> None:
-    with pytest.raises(PeerProtocolError):
-        seal(b"\x00" * 7, b"", b"")
+def test_a_hybrid_seal_needs_both_halves_of_the_secret() -> None:
+    """Whoever has the curve's half alone, or the lattice's alone, opens nothing."""
+    mine, other = (Box.generate(HYBRID, SeededEntropy(name)) for name in "ab")
+    sealed = seal(HYBRID, mine.public, b"", b"shares")
+    assert Box(HYBRID, mine.secret).unseal(b"", sealed) == b"shares"
+    for secret in (other.secret[:-32] + mine.secret[-32:], mine.secret[:-32] + other.secret[-32:]):
+        with pytest.raises(PeerProtocolError):
+            Box(HYBRID, secret).unseal(b"", sealed)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_box_has_the_length_of_its_suite_and_no_repr(suite: str) -> None:
+    box = Box.generate(suite, SeededEntropy("box"))
+    assert len(box.public) == public_bytes(suite)
+    assert repr(box) == "Box(...)"
+    with pytest.raises(LocalProtocolError, match="another length: 7 bytes"):
+        Box(suite, bytes(7))
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_sealing_for_bytes_that_are_no_key_is_refused(suite: str) -> None:
+    for public in (b"\x00" * 7, b"\xff" * (public_bytes(suite) - 32) + bytes(32)):
+        with pytest.raises(PeerProtocolError, match="not a key"):
+            seal(suite, public, b"", b"")
 
 
 def test_a_file_opens_with_its_key_alone() -> None:
@@ -72,3 +111,18 @@ def test_a_stream_is_the_same_however_it_is_drawn() -> None:
 
 def test_derived_keys_differ_by_domain_and_context() -> None:
     assert len({derive(b"k" * 32, d, c) for d in ("a", "b") for c in (b"", b"x")}) == 4
+
+
+def test_a_hash_in_parts_is_the_hash_of_the_whole() -> None:
+    assert digest_of("words", [b"ab", memoryview(b"c")]) == digest("words", b"abc")
+    assert digest("words", b"abc") != digest("leaf", b"abc")
+
+
+def test_certificates_and_files_keep_the_tag_of_the_version_they_were_made_in() -> None:
+    assert tagged("certificate", b"x") == b"mimo-fed/1/certificate\0x"
+    assert tagged("file", b"x") == b"mimo-fed/1/file\0x"
+    assert tagged("vote", b"x") == b"mimo-fed/2/vote\0x"
+
+
+def test_suites_have_distinct_names() -> None:
+    assert len({HYBRID, CLASSIC, REFERENCE}) == len(SUITES) == 3
