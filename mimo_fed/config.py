@@ -78,6 +78,20 @@ class PrivacyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecureSumConfig:
+    """How a round's sums are protected and opened (docs/protocol.md)."""
+
+    suite: Literal["hybrid", "classic", "reference"] = "hybrid"
+    """primitives; `reference` is not secure and for tests alone"""
+    committee: Literal["all", "sampled", "helper"] = "all"
+    """who opens the sums: every contributor (at most 64), 64 devices drawn by lot, or pinned organisations"""
+    num_groups: int = 0
+    """random groups for a robust mean, at least 5; 0: none"""
+    robust: Literal["mean", "trimmed", "median"] = "mean"
+    """how the groups' means become one: `mean` tolerates no corrupt group, the others do"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundConfig:
     """Everything one round fixes beyond its identity."""
 
@@ -86,10 +100,18 @@ class RoundConfig:
     """fewest contributors for which a sum is opened; 3 is a test-only value"""
     n_max: int = 64
     """most contributors in one sum"""
+    open_at: int = 0
+    """an asynchronous round takes contributions until it has this many, or until its deadline nears;
+    0: once a quorum is in, the rest of the cohort is waited for as long again"""
+    over_selection: float = 1.3
+    """devices asked for each of `open_at` (0: of `n_max`) contributions wanted"""
     deadline_s: float = 600.0
-    """wall time from the manifest to the opening"""
+    """wall time from the manifest to the opening; hours in an asynchronous round"""
     server_lr: float = 1.0
     """eta of the server's step"""
+    staleness_exponent: float = 0.5
+    """a mean that is s releases behind is scaled by (1 + s)^-this"""
+    secure_sum: SecureSumConfig = field(default_factory=SecureSumConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
@@ -116,7 +138,12 @@ class RoundConfig:
         return from_dict(cls, raw)
 
 
-_NESTED: dict[str, type[Any]] = {"train": TrainConfig, "adapter": AdapterConfig, "privacy": PrivacyConfig}
+_NESTED: dict[str, type[Any]] = {
+    "train": TrainConfig,
+    "adapter": AdapterConfig,
+    "privacy": PrivacyConfig,
+    "secure_sum": SecureSumConfig,
+}
 
 
 def from_dict(cls: type[T], raw: object) -> T:

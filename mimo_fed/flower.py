@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -20,7 +20,9 @@ from flwr.serverapp import Grid
 
 from mimo_fed.errors import MimoFedError, PeerProtocolError
 from mimo_fed.events import EventLog
+from mimo_fed.round.cohort import write_rest
 from mimo_fed.round.fleet import Answer
+from mimo_fed.secagg import Certificate
 
 MESSAGE_TYPE = "query"
 POLL_S = (0.25, 0.75)
@@ -35,9 +37,11 @@ HELLO_S = 5.0
 PULL_S = (15.0, 240.0)
 """a pull that takes longer is left to itself; twice as long each time, for slow links"""
 HELLO_BYTES = 32
+REFUSED_S = 3600.0
+"""a device whose hello is refused is told why, and to come back after this long"""
 SHORT_BYTES = 1 << 18
 
-Identify = Callable[[bytes, bytes], str]
+Identify = Callable[[bytes, bytes], Certificate]
 
 
 def pack(stage: str, payload: bytes) -> RecordDict:
@@ -84,7 +88,7 @@ class FlowerFleet:
 
     Args:
         grid: Flower's, of the run that this process serves.
-        identify: given the nonce of a hello and the answer, returns the device's id or raises.
+        identify: given the nonce of a hello and the answer, returns the device's certificate or raises.
         events: a node whose hello is refused is named there.
     """
 
@@ -93,6 +97,7 @@ class FlowerFleet:
         self._events = events or EventLog(None)
         self._device_of: dict[int, str] = {}
         self._node_of: dict[str, int] = {}
+        self._certificates: dict[str, Certificate] = {}
         self._hellos: dict[str, _Sent] = {}
         self._refused: set[int] = set()
         self._looked_at_s = 0.0
@@ -100,15 +105,15 @@ class FlowerFleet:
         self._left: set[str] = set()
         self._pull_s = PULL_S[0]
 
-    def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
-        """Say hello to every node that is there; return the ids of those that proved who they are."""
+    def discover(self, *, deadline_at_s: float) -> tuple[Certificate, ...]:
+        """Say hello to every node that is there; return the certificates of those that proved who they are."""
         self._look()
         while True:
             time.sleep(POLL_S[0])
             for _ in self._hear({}):
                 pass
             if not self._greeting() or time.time() > deadline_at_s:
-                return tuple(sorted(self._node_of))
+                return tuple(self._certificates[device_id] for device_id in sorted(self._node_of))
             if time.time() - self._looked_at_s > LOOK_S:
                 self._look()
 
@@ -217,10 +222,12 @@ class FlowerFleet:
 
     def _welcome(self, entry: _Sent, payload: bytes) -> None:
         try:
-            device_id = self._identify(entry.nonce, payload)
+            certificate = self._identify(entry.nonce, payload)
         except MimoFedError as error:
             self._refused.add(entry.node_id)
             self._events.emit("hello.refused", node=entry.node_id, message=error.message)
+            self._push("later", [(replace(entry, nonce=b""), write_rest(REFUSED_S, error.message))], {})
             return
-        self._device_of[entry.node_id] = device_id
-        self._node_of[device_id] = entry.node_id
+        self._device_of[entry.node_id] = certificate.device_id
+        self._node_of[certificate.device_id] = entry.node_id
+        self._certificates[certificate.device_id] = certificate

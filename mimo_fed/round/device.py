@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import RoundConfig
 from mimo_fed.errors import PeerProtocolError
+from mimo_fed.round.layout import SUITE_OF
+from mimo_fed.secagg import DevicePolicy
 
 
 class Journal(Protocol):
@@ -104,11 +106,23 @@ class Policy:
         n_min_floor: fewest devices in a sum this device takes part in.
         clip_norm_max: longest update that may leave, L2.
         word_bits_min: coarsest word; fewer bits would drown the update.
+        suites: primitives it takes part with: hybrid, classic; `reference` is not secure and for tests alone.
+        committees: who may open the sums it is in: all, sampled, helper.
     """
 
     n_min_floor: int = 16
     clip_norm_max: float = 4.0
     word_bits_min: int = 16
+    suites: tuple[str, ...] = ("hybrid",)
+    committees: tuple[str, ...] = ("all", "sampled", "helper")
+
+    def of_manifests(self) -> DevicePolicy:
+        """Return the part that can be judged without knowing the round's settings."""
+        return DevicePolicy(
+            n_min_floor=self.n_min_floor,
+            suites=tuple(SUITE_OF[name] for name in self.suites),
+            modes=self.committees,
+        )
 
     def check(self, config: RoundConfig) -> None:
         """Raise PeerProtocolError if the round asks for more than this policy allows."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from mimo_fed.secagg import Certificate
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -27,8 +29,8 @@ class Answer:
 class Fleet(Protocol):
     """The devices that can be reached. Two implementations: Flower, and the one the tests run in memory."""
 
-    def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
-        """Return the ids of the devices that are there now, sorted; each has proven its id."""
+    def discover(self, *, deadline_at_s: float) -> tuple[Certificate, ...]:
+        """Return the certificates of the devices that are there now, by id; each has proven it is its own."""
         ...
 
     def ask(

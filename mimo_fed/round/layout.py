@@ -1,21 +1,96 @@
 """Which sums a round has, and how numbers are written in them: computed alike at both ends.
 
-A train round has one sum for each rank shell and one of statistics; an evaluate round has the statistics
-alone. Nothing of this travels: the manifest names each sum with its length, and a device that computes
-another length refuses.
+A train round has one sum for each rank shell, or one for each shell and random group, and one of statistics;
+an evaluate round has the statistics alone. Nothing of this travels: the manifest names each sum with its
+length, and a device that computes another length refuses.
+
+The sum of a shell carries the weights of the devices in it, behind the updates. So a shell that stays closed
+hides its weights as well.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mimo_fed.adapter import AdapterSpec, Shell
 from mimo_fed.config import RoundConfig
-from mimo_fed.errors import PeerProtocolError
+from mimo_fed.errors import PeerProtocolError, RoundAborted
 from mimo_fed.privacy import StatisticsEncoding, VectorEncoding
-from mimo_fed.secagg import Manifest, SumSpec
+from mimo_fed.secagg import CLASSIC, HYBRID, REFERENCE, Manifest, SumSpec
 
-STATISTICS = "statistics"
+STATISTICS: Final = "statistics"
+SUITE_OF: Final = {"hybrid": HYBRID, "classic": CLASSIC, "reference": REFERENCE}
+REFERENCE_BITS: Final = 32
+_NORM_SIGMAS: Final = 8.0
+"""a total may be longer than its devices allow by this many standard deviations of the rounding's length"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShellEncoding:
+    """How a device's update of one shell, and its weight, are written in one sum.
+
+    Attributes:
+        vector: how the update is written.
+        weight: how the weight is written.
+    """
+
+    vector: VectorEncoding
+    weight: StatisticsEncoding
+
+    @property
+    def length(self) -> int:
+        """Entries of the sum."""
+        return self.vector.length + self.weight.length
+
+    def encode(self, update_D: NDArray[np.float32], weight: int) -> NDArray[np.uint32]:
+        """Write one device's update and weight.
+
+        Args:
+            update_D: float32, shape (dim,), clipped.
+            weight: integer, 1..weight_max.
+
+        Returns:
+            uint32, shape (length,), values below q.
+        """
+        written = self.vector.encode(update_D, weight)
+        return np.concatenate([written, self.weight.encode({"weight": float(weight)})])
+
+    def decode(
+        self, total_D: NDArray[np.float64], num_devices: int, word_bits: int
+    ) -> tuple[NDArray[np.float64], int]:
+        """Read an opened sum.
+
+        Args:
+            total_D: float64, shape (length,), centred, in units of q.
+            num_devices: how many devices are in it.
+            word_bits: of the uploaded words.
+
+        Returns:
+            The weighted mean of the updates, float64 (dim,), and the sum of the weights.
+
+        Raises:
+            RoundAborted: no such total can come from that many devices that kept to the rules.
+        """
+        weight = round(self.weight.decode(total_D[self.vector.length :])["weight"])
+        if not num_devices <= weight <= num_devices * self.vector.weight_max:
+            raise RoundAborted(f"SumImplausible: {num_devices} devices declared a weight of {weight}")
+        mean_D = self.vector.decode(total_D[: self.vector.length]) / weight
+        norm, limit = float(np.linalg.norm(mean_D)), self._longest(num_devices, word_bits, weight)
+        if norm > limit:
+            raise RoundAborted(f"SumImplausible: mean is longer than the clip norm allows: {norm:.4g}")
+        return mean_D, weight
+
+    def _longest(self, num_devices: int, word_bits: int, weight: int) -> float:
+        """Bound the length of an honest mean: the clip norm, and the rounding's own length."""
+        noise = self.vector.tolerance(num_devices, word_bits) / weight
+        dim = self.vector.dim
+        return self.vector.clip_norm * 1.01 + noise * (math.sqrt(dim) + _NORM_SIGMAS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +101,7 @@ class Layout:
         spec: shape of the global adapter.
         config: what the round fixes.
         round_id: seeds the random signs of the flattening.
-        n_max: most devices in one sum; the number of members.
+        n_max: most devices in one sum, as the manifest says.
     """
 
     spec: AdapterSpec
@@ -39,52 +114,79 @@ class Layout:
         """The vector sums: none in an evaluate round."""
         return self.spec.shells if self.config.kind == "train" else ()
 
-    def vector(self, shell: Shell) -> VectorEncoding:
-        """How a shell's update is written."""
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Numbers of the random groups; (0,) if there are none."""
+        num = self.config.secure_sum.num_groups if self.shells else 0
+        return tuple(range(1, num + 1)) or (0,)
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of an uploaded word."""
+        reference = self.config.secure_sum.suite == "reference"
+        return REFERENCE_BITS if reference else self.config.privacy.word_bits
+
+    def encoding(self, shell: Shell) -> ShellEncoding:
+        """How a shell's update is written, in every group alike."""
         privacy = self.config.privacy
-        return VectorEncoding(
+        weight = StatisticsEncoding(names=("weight",), bounds=(float(privacy.weight_max),), n_max=self.n_max)
+        vector = VectorEncoding(
             dim=self.spec.dim(shell),
             seed=f"{self.round_id}/{shell.name}".encode(),
             clip_norm=privacy.clip_norm,
             n_max=self.n_max,
             weight_max=privacy.weight_max,
         )
+        return ShellEncoding(vector=vector, weight=weight)
 
     @property
     def statistics(self) -> StatisticsEncoding:
         """How the round's statistics are written; losses are weighted, in nats per token."""
         privacy = self.config.privacy
         weighted_loss = privacy.weight_max * privacy.loss_bound
-        bounds = {f"weight:{shell.name}": float(privacy.weight_max) for shell in self.shells}
-        bounds |= {
+        bounds = {
             "weight": float(privacy.weight_max),
             "loss_before": weighted_loss,
             "loss_after": weighted_loss,
+            "improved": 1.0,
+            "clipped": 1.0,
         }
-        bounds |= {"improved": 1.0, "clipped": 1.0}
         return StatisticsEncoding(names=tuple(bounds), bounds=tuple(bounds.values()), n_max=self.n_max)
 
+    @cached_property
     def sum_specs(self) -> tuple[SumSpec, ...]:
-        """Return what the manifest says of the sums."""
+        """What the manifest says of the sums."""
         n_min = self.config.n_min
-        vectors = [SumSpec(name=s.name, dim=self.vector(s).length, n_min=n_min) for s in self.shells]
+        vectors = [
+            SumSpec(name=sum_name(s, group), dim=self.encoding(s).length, n_min=n_min, group=group)
+            for s in self.shells
+            for group in self.groups
+        ]
         return (*vectors, SumSpec(name=STATISTICS, dim=self.statistics.length, n_min=n_min))
 
     def check(self, manifest: Manifest) -> None:
         """Refuse a manifest whose sums are not these.
 
         Raises:
-            PeerProtocolError: names, lengths, n_min or n_max differ from what the settings in it give.
+            PeerProtocolError: names, lengths, n_min, n_max, kind, word size, suite or committee are not what
+                the settings in it give.
         """
-        if tuple(manifest.sums) != self.sum_specs() or manifest.n_max != self.n_max:
+        if manifest.sums != self.sum_specs or manifest.n_max > self.config.n_max:
             raise PeerProtocolError(f"manifest's sums do not follow from its settings: {manifest.round_id}")
-        if manifest.kind != self.config.kind or manifest.word_bits != self.config.privacy.word_bits:
+        secure = self.config.secure_sum
+        stated = (manifest.kind, manifest.word_bits, manifest.suite, manifest.mode)
+        if stated != (self.config.kind, self.word_bits, SUITE_OF[secure.suite], secure.committee):
             raise PeerProtocolError(f"manifest contradicts its own settings: {manifest.round_id}")
+
+
+def sum_name(shell: Shell, group: int) -> str:
+    """Name the sum of a shell, in one of the random groups or (0) altogether."""
+    return f"{shell.name}.g{group}" if group else shell.name
 
 
 def layout_of(manifest: Manifest, spec: AdapterSpec) -> Layout:
     """Read the layout out of a manifest and check the one against the other."""
     config = RoundConfig.from_json(manifest.application)
-    layout = Layout(spec=spec, config=config, round_id=manifest.round_id, n_max=len(manifest.members))
+    layout = Layout(spec=spec, config=config, round_id=manifest.round_id, n_max=manifest.n_max)
     layout.check(manifest)
     return layout

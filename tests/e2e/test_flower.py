@@ -144,8 +144,8 @@ def results(system: System) -> dict[str, dict[str, object]]:
     return found
 
 
-def test_five_megabytes_each_way(system: System) -> None:
-    results(system)
+def test_five_megabytes_each_way_and_a_device_that_is_sent_away_comes_back(system: System) -> None:
+    assert 5 < float(str(results(system)["rest"]["seconds"])) < 90
 
 
 def test_killed_node_comes_back_and_is_asked_again(system: System) -> None:

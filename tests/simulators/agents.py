@@ -13,7 +13,7 @@ from mimo_fed.model import load_base
 from mimo_fed.release import ReleaseInfo
 from mimo_fed.round import envelope
 from mimo_fed.round.fleet import Answer
-from mimo_fed.secagg import Anchors, SigningKey, issue_certificate, verify_hello
+from mimo_fed.secagg import Anchors, Certificate, SigningKey, issue_certificate, verify_hello
 from mimo_fed_client.agent import Agent, device_spec
 from mimo_fed_client.settings import AgentSettings, load_settings
 from mimo_fed_server.client import RegistryClient
@@ -97,12 +97,11 @@ class AgentFleet:
     def __init__(self, agents: Mapping[str, Agent], anchors: Anchors) -> None:
         self.agents, self._anchors = agents, anchors
 
-    def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
+    def discover(self, *, deadline_at_s: float) -> tuple[Certificate, ...]:
         nonce = os.urandom(32)
         answers = [envelope.unwrap(agent.handle("hello", nonce)) for agent in self.agents.values()]
-        return tuple(
-            sorted(verify_hello(a, nonce, self._anchors, int(time.time())).device_id for a in answers)
-        )
+        certificates = [verify_hello(a, nonce, self._anchors, int(time.time())) for a in answers]
+        return tuple(sorted(certificates, key=lambda certificate: certificate.device_id))
 
     def ask(
         self, stage: str, requests: Mapping[str, bytes], *, deadline_at_s: float, stop: Callable[[], bool]

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from mimo_fed.config import AdapterConfig, RoundConfig
 from mimo_fed.events import EventLog
 from mimo_fed.round import envelope
 from mimo_fed.round.contribute import Contributor, Tap
-from mimo_fed.round.coordinate import Record
 from mimo_fed.round.device import Evaluation, Policy, TrainedUpdate
 from mimo_fed.round.fleet import Answer
-from mimo_fed.secagg import Anchors, SigningKey, issue_certificate, verify_hello
+from mimo_fed.round.membership import Membership
+from mimo_fed.round.records import Record
+from mimo_fed.secagg import Anchors, Certificate, DevicePolicy, SigningKey, issue_certificate, verify_hello
 
 NOW_S = 1_790_000_000.0
 RANKS = (4, 4, 8, 8, 16, 16, 16, 16)
@@ -110,6 +112,9 @@ class DictSpool:
     def get(self, name: str) -> bytes:
         return self.files[name]
 
+    def read(self, name: str, start: int, length: int) -> bytes:
+        return self.files[name][start : start + length]
+
 
 @dataclass
 class MemoryStore:
@@ -128,17 +133,19 @@ class MemoryStore:
     def records(self) -> tuple[Record, ...]:
         return tuple(self.kept)
 
-    def contributions(self) -> tuple[bytes, ...]:
-        return tuple(self.spool.files[name] for name in sorted(self.spool.files))
+    def contributions(self) -> Iterator[bytes]:
+        yield from (self.spool.files[name] for name in sorted(self.spool.files))
 
 
 class MemoryFleet:
-    """Devices in this process.
+    """Devices, and helper organisations, in this process.
 
     Args:
         folder: event logs go here.
         ranks: one device for each.
         lost: (stage, device id) -> True: the device does not answer.
+        helpers: how many pinned organisations there are.
+        population: what the anchors say of the number of enrolled devices.
     """
 
     def __init__(
@@ -146,52 +153,80 @@ class MemoryFleet:
         folder: Path,
         ranks: tuple[int, ...] = RANKS,
         lost: Callable[[str, str], bool] = lambda stage, device: False,
-        policy: Policy = Policy(n_min_floor=3),
+        policy: Policy = Policy(n_min_floor=3, suites=("hybrid", "classic", "reference")),
         tap: Tap | None = None,
         now_s: Callable[[], float] = lambda: NOW_S,
+        helpers: int = 0,
+        population: int = 0,
     ) -> None:
-        self.now_s = now_s
+        self.now_s, self.policy, self._folder = now_s, policy, folder
         entropy = Stream("fleet")
         self.key, self.authority = SigningKey.generate(entropy), SigningKey.generate(entropy)
-        self.anchors = Anchors(self.key.public_key, self.authority.public_key, frozenset())
-        self.lost, self.devices, self.contributors = lost, {}, {}
+        pinned = [SigningKey.generate(entropy) for _ in range(helpers)]
+        self.anchors = Anchors(
+            self.key.public_key,
+            self.authority.public_key,
+            helpers=frozenset(key.public_key for key in pinned),
+            population=population,
+        )
+        self.lost, self.devices = lost, {}
+        self.contributors: dict[str, Contributor] = {}
+        self.helpers: dict[str, Membership] = {}
+        self.certificates: dict[str, Certificate] = {}
         self.asked: list[tuple[str, str]] = []
         for i, rank in enumerate(ranks):
             name, key = f"device-{i + 1}", SigningKey.generate(entropy)
-            certificate = issue_certificate(
-                self.authority,
-                device_id=name,
-                public_key=key.public_key,
-                serial=i + 1,
-                not_before_s=int(now_s()) - 10,
-                not_after_s=int(now_s()) + 86_400,
-            )
             self.devices[name] = SimulatedDevice(name, rank, weight=1 + i % 3)
             self.contributors[name] = Contributor(
-                self.devices[name],
+                self.devices[name], MemoryJournal(), policy=policy, tap=tap, **self._identity(name, key)
+            )
+        for i, key in enumerate(pinned):
+            name = f"helper-{i + 1}"
+            self.helpers[name] = Membership(
                 MemoryJournal(),
-                key=key,
-                certificate=certificate,
-                anchors=lambda: self.anchors,
-                policy=policy,
-                entropy=Stream(name),
-                now_s=self.now_s,
-                events=EventLog(folder / f"{name}.jsonl"),
-                tap=tap,
+                policy=DevicePolicy(n_min_floor=3, suites=policy.of_manifests().suites),
+                **self._identity(name, key),
             )
 
-    def discover(self, *, deadline_at_s: float) -> tuple[str, ...]:
+    def _identity(self, name: str, key: SigningKey) -> dict[str, Any]:
+        """What every party is given."""
+        self.certificates[name] = issue_certificate(
+            self.authority,
+            device_id=name,
+            public_key=key.public_key,
+            serial=len(self.certificates) + 1,
+            not_before_s=int(self.now_s()) - 10,
+            not_after_s=int(self.now_s()) + 86_400,
+        )
+        return {
+            "key": key,
+            "certificate": self.certificates[name],
+            "anchors": lambda: self.anchors,
+            "entropy": Stream(name),
+            "now_s": self.now_s,
+            "events": EventLog(self._folder / f"{name}.jsonl"),
+        }
+
+    def discover(self, *, deadline_at_s: float) -> tuple[Certificate, ...]:
         nonce, there = b"n" * 32, []
-        for name, contributor in self.contributors.items():
+        for name in (*self.contributors, *self.helpers):
             if not self.lost("hello", name):
-                answer = envelope.unwrap(contributor.handle("hello", nonce))
-                there.append(verify_hello(answer, nonce, self.anchors, int(self.now_s())).device_id)
-        return tuple(sorted(there))
+                answer = envelope.unwrap(self.answer("hello", name, nonce))
+                there.append(verify_hello(answer, nonce, self.anchors, int(self.now_s())))
+        return tuple(sorted(there, key=lambda certificate: certificate.device_id))
+
+    def answer(self, stage: str, name: str, payload: bytes) -> bytes:
+        """One party's answer."""
+        if name in self.contributors:
+            return self.contributors[name].handle(stage, payload)
+        return self.helpers[name].handle(stage, payload)
 
     def ask(
         self, stage: str, requests: Mapping[str, bytes], *, deadline_at_s: float, stop: Callable[[], bool]
     ) -> Iterator[Answer]:
         for device_id, payload in requests.items():
+            if stop():
+                return
             self.asked.append((stage, device_id))
             if not self.lost(stage, device_id):
-                yield Answer(device_id, self.contributors[device_id].handle(stage, payload))
+                yield Answer(device_id, self.answer(stage, device_id, payload))

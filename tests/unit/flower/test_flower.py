@@ -16,6 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from mimo_fed.errors import PeerProtocolError
 from mimo_fed.flower import SHORT_BYTES, FlowerFleet, pack, unpack
 from mimo_fed.round.fleet import Answer
+from mimo_fed.secagg import Certificate
 
 
 @pytest.mark.parametrize("size", [0, 1, SHORT_BYTES, SHORT_BYTES + 1])
@@ -82,10 +83,21 @@ class Grid:
         ]
 
 
-def identify(nonce: bytes, answer: bytes) -> str:
+def identify(nonce: bytes, answer: bytes) -> Certificate:
     if not answer.startswith(nonce):
         raise PeerProtocolError("hello is not signed over our nonce")
-    return answer[len(nonce) :].decode()
+    return Certificate(
+        device_id=answer[len(nonce) :].decode(),
+        public_key=bytes(32),
+        serial=1,
+        not_before_s=0,
+        not_after_s=1,
+        signature=bytes(64),
+    )
+
+
+def ids(certificates: Iterable[Certificate]) -> tuple[str, ...]:
+    return tuple(certificate.device_id for certificate in certificates)
 
 
 @pytest.fixture(autouse=True)
@@ -103,12 +115,13 @@ def test_devices_are_found_by_what_they_prove() -> None:
     grid = Grid({11: "car", 12: "phone", 13: "liar"})
     grid.liars.add(13)
     fleet = FlowerFleet(grid, identify)  # type: ignore[arg-type]
-    assert fleet.discover(deadline_at_s=time.time() + 3) == ("car", "phone")
+    assert ids(fleet.discover(deadline_at_s=time.time() + 3)) == ("car", "phone")
     assert {a.device_id: a.payload for a in ask(fleet, {"car": b"ab", "phone": b"cd"})} == {
         "car": b"ba",
         "phone": b"dc",
     }
     assert (13, "open") not in grid.pushed
+    assert (13, "later") in grid.pushed
 
 
 def test_device_that_comes_back_under_another_node_is_asked_again() -> None:
@@ -151,7 +164,7 @@ def test_silent_node_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch
     late = threading.Timer(0.4, grid.nodes.__setitem__, (13, "watch"))
     late.start()
     started = time.monotonic()
-    assert fleet.discover(deadline_at_s=time.time() + 20) == ("car", "watch")
+    assert ids(fleet.discover(deadline_at_s=time.time() + 20)) == ("car", "watch")
     assert time.monotonic() - started < 5
 
 
@@ -172,7 +185,7 @@ def test_late_hello_is_heard_by_a_later_look(monkeypatch: pytest.MonkeyPatch) ->
     grid = Grid({11: "car"})
     grid.slow["m1"] = time.time() + 1.0
     fleet = FlowerFleet(grid, identify)  # type: ignore[arg-type]
-    assert fleet.discover(deadline_at_s=time.time() + 5) == ()
+    assert ids(fleet.discover(deadline_at_s=time.time() + 5)) == ()
     time.sleep(1.0)
-    assert fleet.discover(deadline_at_s=time.time() + 5) == ("car",)
+    assert ids(fleet.discover(deadline_at_s=time.time() + 5)) == ("car",)
     assert grid.pushed == [(11, "hello")]

@@ -17,13 +17,15 @@ from mimo_fed.errors import InstallError, PeerProtocolError, RoundAborted
 from mimo_fed.events import EventLog, read_events
 from mimo_fed.privacy import clip
 from mimo_fed.round import envelope
-from mimo_fed.round.contribute import MAX_PREKEYS
-from mimo_fed.round.coordinate import Coordination, Outcome, Plan
+from mimo_fed.round.coordinate import Coordination
 from mimo_fed.round.device import Policy
 from mimo_fed.round.layout import Layout
-from mimo_fed.secagg import Coordinator, issue_certificate, verify_manifest
+from mimo_fed.round.membership import MAX_PREKEYS, prekey_request
+from mimo_fed.round.outcome import Outcome
+from mimo_fed.round.records import Plan
+from mimo_fed.secagg import HYBRID, Coordinator, issue_certificate, verify_manifest
 from mimo_fed.secagg.messages import Ballot
-from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet, MemoryJournal, MemoryStore
+from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet, MemoryJournal, MemoryStore, Stream
 
 CONFIG = RoundConfig(n_min=3, privacy=PrivacyConfig(weight_max=4, clip_norm=0.5))
 BASE = hashlib.sha256(GlobalAdapter.zero(SPEC).to_safetensors()).hexdigest()
@@ -37,7 +39,8 @@ def run(fleet: MemoryFleet, store: MemoryStore, plan: Plan, folder: Path) -> Out
         key=fleet.key,
         anchors=fleet.anchors,
         spec=SPEC,
-        now_s=lambda: NOW_S,
+        entropy=Stream("cohort"),
+        now_s=fleet.now_s,
         events=EventLog(folder / "coordinator.jsonl"),
     )
     return coordination.run(plan)
@@ -64,8 +67,10 @@ def assert_means(outcome: Outcome, expected: dict[str, np.ndarray]) -> None:
         spec=SPEC, config=CONFIG, round_id=outcome.manifest.round_id, n_max=outcome.manifest.n_max
     )
     for shell in SPEC.shells:
-        weight = round(outcome.statistics[f"weight:{shell.name}"])
-        std = layout.vector(shell).tolerance(outcome.result.sums[shell.name].num_devices, 16) / weight
+        weight = outcome.weights[shell.name]
+        std = (
+            layout.encoding(shell).vector.tolerance(outcome.result.sums[shell.name].num_devices, 16) / weight
+        )
         error = np.abs(outcome.means[shell.name] - expected[shell.name])
         assert error.max() < 6 * std
         assert np.abs(expected[shell.name]).max() > 6 * std
@@ -146,15 +151,19 @@ def test_killed_coordinator_goes_on_at_every_stage(tmp_path: Path) -> None:
         for name, mean in whole.means.items():
             np.testing.assert_array_equal(outcome.means[name], mean)
         assert all(len(device.trained) == 1 for device in fleet.devices.values())
-        kill_after += 5
-    assert {"manifest", "complaint", "vote", "opening"} <= reached
+        kill_after += 1 if kill_after < 3 else 5
+    assert {"cohort", "manifest", "complaint", "vote", "opening"} <= reached
 
 
 def capture(fleet: MemoryFleet, folder: Path) -> bytes:
     """The manifest of a round that device-1 has contributed to."""
     store = MemoryStore()
     run(fleet, store, PLAN, folder)
-    return store.kept[0].data
+    return stored_manifest(store)
+
+
+def stored_manifest(store: MemoryStore) -> bytes:
+    return next(record.data for record in store.kept if record.stage == "manifest")
 
 
 def test_same_manifest_again_gives_the_stored_bytes(tmp_path: Path) -> None:
@@ -172,10 +181,10 @@ def refusal(fleet: MemoryFleet, manifest: bytes) -> str:
 
 
 def manifest_of(fleet: MemoryFleet, plan: Plan, folder: Path) -> bytes:
-    store = MemoryStore(kill_after=1)
+    store = MemoryStore(kill_after=2)
     with pytest.raises(Killed):
         run(fleet, store, plan, folder)
-    return store.kept[0].data
+    return stored_manifest(store)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +222,7 @@ def test_refusal_of_one_device_costs_the_others_nothing(tmp_path: Path) -> None:
 
 def test_own_manifest_that_is_void_by_now_is_an_abort(tmp_path: Path) -> None:
     """Another error would end the process, and its successor would take up the same round for ever."""
-    fleet, store = MemoryFleet(tmp_path), MemoryStore(kill_after=1)
+    fleet, store = MemoryFleet(tmp_path), MemoryStore(kill_after=2)
     with pytest.raises(Killed):
         run(fleet, store, PLAN, tmp_path)
     late = Coordination(
@@ -222,6 +231,7 @@ def test_own_manifest_that_is_void_by_now_is_an_abort(tmp_path: Path) -> None:
         key=fleet.key,
         anchors=fleet.anchors,
         spec=SPEC,
+        entropy=Stream("cohort"),
         now_s=lambda: NOW_S + CONFIG.deadline_s + 1,
         events=EventLog(None),
     )
@@ -236,11 +246,11 @@ def test_own_manifest_that_is_void_by_now_is_an_abort(tmp_path: Path) -> None:
 def test_two_devices_of_one_key_cost_the_others_nothing(tmp_path: Path) -> None:
     fleet = MemoryFleet(tmp_path)
     twin, other = fleet.contributors["device-2"], fleet.contributors["device-1"]
-    twin._key = other._key
-    twin._certificate = issue_certificate(
+    twin._membership.key = other._membership.key
+    twin._membership.certificate = issue_certificate(
         fleet.authority,
         device_id="device-2",
-        public_key=other._key.public_key,
+        public_key=other._membership.key.public_key,
         serial=99,
         not_before_s=int(NOW_S) - 10,
         not_after_s=int(NOW_S) + 86_400,
@@ -262,7 +272,7 @@ class FullJournal(MemoryJournal):
 
 def session_of(fleet: MemoryFleet, store: MemoryStore, without: str = "") -> tuple[bytes, Coordinator]:
     """The hash of a round's manifest and a session with its contributions, closed."""
-    signed = verify_manifest(store.kept[0].data, fleet.anchors, int(NOW_S))
+    signed = verify_manifest(stored_manifest(store), fleet.anchors, int(NOW_S))
     session = Coordinator(signed, fleet.anchors, MemoryStore().spool)
     for name, data in store.spool.files.items():
         if name != f"{without}.m2":
@@ -275,12 +285,12 @@ def test_member_whose_contribution_was_not_stored_has_one_life(tmp_path: Path) -
     """Its state must outlive a second try at contributing: a fresh member would vote again."""
     fleet, store = MemoryFleet(tmp_path), MemoryStore()
     one = fleet.contributors["device-1"]
-    one._journal = full = FullJournal()
+    one._membership.journal = full = FullJournal()
     assert run(fleet, store, PLAN, tmp_path).dropouts == ("device-1",)
     mh, session = session_of(fleet, store)
     envelope.unwrap(one.handle("shares", mh + session.share_request("device-1")))
     full.full = False
-    envelope.unwrap(one.handle("contribute", store.kept[0].data))
+    envelope.unwrap(one.handle("contribute", stored_manifest(store)))
     _, fewer = session_of(fleet, store, without="device-2")
     with pytest.raises(PeerProtocolError, match="another set"):
         envelope.unwrap(one.handle("shares", mh + fewer.share_request("device-1")))
@@ -306,11 +316,11 @@ def test_two_ballots_at_once_get_one_vote(tmp_path: Path) -> None:
     with pytest.raises(RoundAborted, match="votes"):
         run(fleet, store, PLAN, tmp_path)
     one = fleet.contributors["device-1"]
-    one._journal = SlowJournal(one._journal.values)  # type: ignore[attr-defined]
-    signed = verify_manifest(store.kept[0].data, fleet.anchors, int(NOW_S))
+    one._membership.journal = SlowJournal(one._membership.journal.values)  # type: ignore[attr-defined]
+    signed = verify_manifest(stored_manifest(store), fleet.anchors, int(NOW_S))
     first = next(r.data for r in store.kept if r.stage == "ballot")
-    survivors = Ballot.decode(first, signed).survivors
-    second = Ballot(survivors=tuple(entries[1:] for entries in survivors)).encode(signed.mh)
+    honest = Ballot.decode(first, signed)
+    second = replace(honest, survivors=honest.survivors[1:]).encode(signed.mh)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda ballot: one.handle("ballot", signed.mh + ballot), (first, second)))
     assert sorted(answer[:1] for answer in answers) == [b"\x00", b"\x01"]
@@ -320,6 +330,6 @@ def test_prekeys_that_nobody_uses_do_not_pile_up(tmp_path: Path) -> None:
     fleet = MemoryFleet(tmp_path)
     one = fleet.contributors["device-1"]
     for i in range(5 * MAX_PREKEYS):
-        envelope.unwrap(one.handle("prekey", f"train-0-{i}".encode()))
-    assert len(one._journal.keys("prekey/")) <= 2 * MAX_PREKEYS
+        envelope.unwrap(one.handle("prekey", prekey_request(HYBRID, f"train-0-{i}")))
+    assert len(one._membership.journal.keys("prekey/")) <= 3 * MAX_PREKEYS
     assert run(fleet, MemoryStore(), PLAN, tmp_path).dropouts == ()

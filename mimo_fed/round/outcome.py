@@ -1,0 +1,120 @@
+"""From opened sums to what a round gave: means of the shells, and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimo_fed.adapter import AdapterSpec, Shell
+from mimo_fed.aggregate import robust_mean
+from mimo_fed.errors import RoundAborted
+from mimo_fed.round.layout import STATISTICS, Layout, layout_of, sum_name
+from mimo_fed.secagg import Manifest, RoundResult
+
+Mean = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a round gave.
+
+    Attributes:
+        manifest: what the devices agreed to.
+        cohort: ids of the devices that were asked to contribute.
+        result: the opened sums and the evidence.
+        means: per shell that moved, float64 (D,): the mean of the updates.
+        weights: per shell that moved, the sum of the weights in it.
+        closed: sums that were not opened, and shells that stay where they are, each with the reason.
+        statistics: decoded sums; see `Layout.statistics`.
+        votes: how many members signed the survivors.
+    """
+
+    manifest: Manifest
+    cohort: tuple[str, ...]
+    result: RoundResult
+    means: Mapping[str, Mean]
+    weights: Mapping[str, int]
+    closed: Mapping[str, str]
+    statistics: Mapping[str, float]
+    votes: int
+
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """Devices of the cohort that are in no opened sum."""
+        return tuple(sorted(set(self.cohort) - set(self.result.survivors)))
+
+    @property
+    def losses(self) -> tuple[float, float]:
+        """Weighted mean loss before and after (current and candidate), nats per token."""
+        weight = max(1.0, round(self.statistics["weight"]))
+        return self.statistics["loss_before"] / weight, self.statistics["loss_after"] / weight
+
+
+def read_outcome(
+    manifest: Manifest, cohort: tuple[str, ...], spec: AdapterSpec, result: RoundResult, votes: int
+) -> Outcome:
+    """Decode the opened sums.
+
+    A sum is closed if no honest devices could have given its total, a shell if too few of its groups opened.
+
+    Raises:
+        RoundAborted: the statistics stayed closed.
+    """
+    layout = layout_of(manifest, spec)
+    closed = dict(result.closed)
+    if STATISTICS not in result.sums:
+        raise RoundAborted(f"statistics stayed closed: {closed.get(STATISTICS, 'not opened')}")
+    means: dict[str, Mean] = {}
+    weights: dict[str, int] = {}
+    for shell in layout.shells:
+        groups = _read_groups(layout, shell, result, closed)
+        if not groups:
+            continue
+        try:
+            means[shell.name] = _mean(layout, groups)
+        except RoundAborted as aborted:
+            closed[shell.name] = aborted.message
+            continue
+        weights[shell.name] = sum(weight for _, weight in groups)
+    return Outcome(
+        manifest=manifest,
+        cohort=cohort,
+        result=result,
+        means=means,
+        weights=weights,
+        closed=closed,
+        statistics=layout.statistics.decode(result.sums[STATISTICS].total_D),
+        votes=votes,
+    )
+
+
+def _read_groups(
+    layout: Layout, shell: Shell, result: RoundResult, closed: dict[str, str]
+) -> list[tuple[Mean, int]]:
+    """Read (mean, weight) of each opened group of a shell; of one that is implausible, keep the reason."""
+    encoding, read = layout.encoding(shell), []
+    for group in layout.groups:
+        name = sum_name(shell, group)
+        if name not in result.sums:
+            continue
+        opened = result.sums[name]
+        try:
+            read.append(encoding.decode(opened.total_D, opened.num_devices, layout.word_bits))
+        except RoundAborted as aborted:
+            closed[name] = aborted.message
+    return read
+
+
+def _mean(layout: Layout, groups: list[tuple[Mean, int]]) -> Mean:
+    """Join the groups of a shell.
+
+    Raises:
+        RoundAborted: fewer than five groups opened.
+    """
+    if layout.groups == (0,):
+        return groups[0][0]
+    weights = [float(weight) for _, weight in groups]
+    return robust_mean([mean for mean, _ in groups], weights, layout.config.secure_sum.robust)
