@@ -1,4 +1,4 @@
-"""Commands of the device's side: `agent` and `chat`.
+"""Commands of the device's side: `agent`, `chat` and `round`.
 
 Imports are inside the commands, so that `--help` needs neither torch nor a network library.
 """
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mimo_fed.errors import ConfigError
+
 if TYPE_CHECKING:
+    from mimo_fed_client.audit import Finding, Source
     from mimo_fed_client.settings import AgentSettings
 
 Config = Annotated[Path, typer.Option("--config", help="The agent's TOML file.")]
@@ -39,6 +42,24 @@ Examples:
   mimo-fed chat --device kitchen-fridge --run runs/other
 """
 
+ROUND_EXAMPLES = """
+Examples:
+
+  mimo-fed round verify latest --home phone
+
+  mimo-fed round verify 12 --registry https://registry.example --root root.json
+
+  mimo-fed round verify latest --channel stable --home phone --json
+
+  mimo-fed round verify 3 --home phone --file round.evidence
+
+  mimo-fed round verify --home phone --file round.evidence
+
+RELEASE is a number or `latest`. --home is the folder of a device's agent.toml, which names registry and root.
+With --file a copy of the evidence is checked; without RELEASE, against the registry's keys alone, as for a
+release that is not listed. Ends with 1 if the evidence does not hold.
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the device's commands."""
@@ -49,6 +70,10 @@ def register(app: typer.Typer) -> None:
     agent.command("report", epilog=AGENT_EXAMPLES)(agent_report)
     app.add_typer(agent, name="agent")
     app.command("chat", epilog=CHAT_EXAMPLES)(chat)
+    rounds = typer.Typer(help="What anybody can check of a round.", no_args_is_help=True)
+    rounds.callback()(_rounds)
+    rounds.command("verify", epilog=ROUND_EXAMPLES)(round_verify)
+    app.add_typer(rounds, name="round")
 
 
 def agent_enrol(config: Config, as_json: Json = False) -> None:
@@ -128,6 +153,64 @@ def chat(
     settings = find_device(run, device)
     console = Console(stderr=as_json)
     talk(settings, message=message, as_json=as_json, max_new_tokens=max_tokens, console=console)
+
+
+def round_verify(
+    release: Annotated[str | None, typer.Argument(help="Number of the release, or `latest`.")] = None,
+    channel: Annotated[str, typer.Option("--channel", help="Where it is listed.")] = "dev",
+    home: Annotated[Path | None, typer.Option("--home", help="Folder of a device's agent.toml.")] = None,
+    registry: Annotated[str, typer.Option("--registry", help="The registry, or any mirror of it.")] = "",
+    root: Annotated[Path | None, typer.Option("--root", help="The registry's pinned root metadata.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="Check this copy of the evidence.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check that one family of sets was opened for a release, each of at least n_min devices."""
+    from mimo_fed_client.audit import read_bounded
+    from mimo_fed_client.audit_lines import lines, test_only_line, to_json
+
+    number = _release_number(release, file)
+    evidence = None if file is None else read_bounded(file)
+    finding = _verify(_source(home, registry, root), channel, release, number, evidence)
+    _tell(to_json(finding), lines(finding), as_json)
+    if finding.test_only and as_json:
+        typer.secho(test_only_line(finding), fg="red", bold=True, err=True)
+
+
+def _rounds() -> None:
+    """Keep `verify` a command of its own name: typer folds a group of one."""
+
+
+def _release_number(release: str | None, file: Path | None) -> int | None:
+    if release is None and file is None:
+        raise ConfigError("neither a release nor a file is named", hint="`mimo-fed round verify latest ...`")
+    if release in (None, "latest"):
+        return None
+    if not (release.isascii() and release.isdecimal() and len(release) <= 18):
+        raise ConfigError(f"not the number of a release: {release[:40]!r}", hint="a number, or `latest`")
+    return int(release)
+
+
+def _source(home: Path | None, registry: str, root: Path | None) -> Source:
+    from mimo_fed_client.audit import Source, device_source, read_bounded
+
+    if home is not None and not registry and root is None:
+        return device_source(home)
+    if home is None and registry and root is not None:
+        return Source(url=registry, root=read_bounded(root))
+    raise ConfigError(
+        "what to trust is not said, or said twice", hint="either --home, or --registry and --root"
+    )
+
+
+def _verify(
+    source: Source, channel: str, release: str | None, number: int | None, evidence: bytes | None
+) -> Finding:
+    from mimo_fed_client.audit import verify_file, verify_release
+
+    with source.open() as updater:
+        if release is None and evidence is not None:
+            return verify_file(updater, evidence)
+        return verify_release(updater, channel, number, evidence)
 
 
 def _settings(config: Path) -> AgentSettings:

@@ -1,4 +1,4 @@
-"""The device's side of the signed registry: which release there is, and its bytes, verified.
+"""The device's side of the signed registry: which release there is, its bytes and its evidence, verified.
 
 The metadata rules are TUF's (python-tuf's client). Around it stand: a download that resumes, a floor under
 the release numbers of each channel, and a rename as the last step, so that a file under its final name is
@@ -29,7 +29,8 @@ from mimo_fed.errors import (
     TransportError,
     VerificationError,
 )
-from mimo_fed.release import ANCHORS_PATH, ReleaseInfo, pointer_path
+from mimo_fed.release import ANCHORS_PATH, ReleaseInfo, adapter_path, pointer_path
+from mimo_fed.secagg.evidence import MAX_EVIDENCE
 from mimo_fed.secagg.identity import Anchors
 from mimo_fed_client.download import Downloader, Progress, RefusedByServer
 from mimo_fed_client.durable import sync
@@ -99,7 +100,7 @@ class Updater:
             TransportError: the registry cannot be reached.
             VerificationError: the pointer is forged, is another channel's, or goes back.
         """
-        least = max(self._floors().get(channel, -1), self._least.get(channel, -1))
+        least = max(read_floors(self._home).get(channel, -1), self._least.get(channel, -1))
         path = pointer_path(channel)
         target = self._target(path)
         if target is None:
@@ -121,6 +122,40 @@ class Updater:
             )
         self._raise_floor(channel, info.number)
         return info
+
+    def find(self, info: ReleaseInfo, number: int) -> ReleaseInfo | None:
+        """Return another release of the same base on the same channel; None if it is not listed there.
+
+        Raises:
+            TransportError: the registry cannot be reached.
+            VerificationError: the signed record is damaged, or of another release.
+        """
+        target = self._target(adapter_path(info.channel, info.base_fingerprint, number))
+        if target is None:
+            return None
+        try:
+            found = ReleaseInfo.from_custom(target.custom)
+        except ReleaseError as error:
+            raise VerificationError(
+                f"the signed record of release {number} is damaged: {error.message}"
+            ) from None
+        if found.path != target.path or found.digest != target.hashes.get("sha256"):
+            raise VerificationError(f"release {number} is signed with the record of another: {found.path}")
+        return found
+
+    def evidence(self, info: ReleaseInfo) -> bytes:
+        """Return the evidence of a release's round: the bytes that were signed, not yet checked themselves.
+
+        Raises:
+            TransportError: the registry cannot be reached, or stopped before the end.
+            VerificationError: there is none, or the bytes are not what was signed.
+        """
+        target = self._target(info.evidence_path) if info.evidence_digest else None
+        if target is None:
+            raise VerificationError(f"release {info.number} was published without evidence of its round")
+        if target.hashes.get("sha256") != info.evidence_digest or target.length != info.evidence_length:
+            raise VerificationError(f"release {info.number} is signed with other evidence: {target.path}")
+        return self._small(target, MAX_EVIDENCE)
 
     def fetch(self, info: ReleaseInfo, progress: Progress | None = None) -> bytes:
         """Return a release's adapter, verified; a broken download goes on at the next call.
@@ -187,24 +222,15 @@ class Updater:
         with _typed_errors():
             return self._tuf.get_targetinfo(path)
 
-    def _small(self, target: TargetFile) -> bytes:
-        if target.length > MAX_SMALL_BYTES:
-            raise VerificationError(f"{target.path} is larger than {MAX_SMALL_BYTES} bytes: {target.length}")
+    def _small(self, target: TargetFile, most: int = MAX_SMALL_BYTES) -> bytes:
+        if target.length > most:
+            raise VerificationError(f"{target.path} is larger than {most} bytes: {target.length}")
         with _typed_errors():
             path = self._tuf.find_cached_target(target) or self._tuf.download_target(target)
             return Path(path).read_bytes()
 
-    def _floors(self) -> dict[str, int]:
-        try:
-            raw = json.loads((self._home / "floor.json").read_bytes())
-            return {str(name): int(number) for name, number in raw.items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise InstallError(f"the floor of release numbers cannot be read: {self._home}") from error
-
     def _raise_floor(self, channel: str, number: int) -> None:
-        floors = self._floors()
+        floors = read_floors(self._home)
         if floors.get(channel, -1) >= number:
             return
         with _typed_errors():
@@ -219,6 +245,21 @@ class Updater:
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[KEPT - 1 :]:
             path.unlink(missing_ok=True)
+
+
+def read_floors(home: Path) -> dict[str, int]:
+    """Return the highest release number that an updater has seen on each channel.
+
+    Raises:
+        InstallError: the file is damaged.
+    """
+    try:
+        raw = json.loads((home / "floor.json").read_bytes())
+        return {str(name): int(number) for name, number in raw.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InstallError(f"the floor of release numbers cannot be read: {home}") from error
 
 
 class _Fetcher(FetcherInterface):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 
 from mimo_fed.errors import ReleaseError
 
@@ -24,7 +24,7 @@ NO_PARENT = -1
 _FINGERPRINT_PREFIX = 12
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"-1|0|[1-9][0-9]{0,17}")
-_INTEGERS = ("number", "length", "basis_epoch", "parent")
+_INTEGERS = ("number", "length", "basis_epoch", "parent", "evidence_length")
 
 
 def adapter_path(channel: str, base_fingerprint: str, number: int) -> str:
@@ -57,9 +57,18 @@ class ReleaseInfo:
     parent: int
     """the release that the round started from, or `NO_PARENT`"""
     quorum_digest: str
-    """the committee's agreement on who is in the sum; empty for release 0"""
+    """hash of the committee's votes on who is in the sums; empty for release 0"""
+    evidence_digest: str = ""
+    """SHA-256 of the round's evidence, hexadecimal; empty if none was published (docs/protocol.md 5.11)"""
+    evidence_length: int = 0
+    """bytes"""
     path: str
     """signed path of the adapter"""
+
+    @property
+    def evidence_path(self) -> str:
+        """Signed path of the round's evidence, beside the adapter."""
+        return f"{self.path.rpartition('/')[0]}/round.evidence"
 
     def to_custom(self) -> dict[str, str]:
         """Strings only, for signed metadata."""
@@ -75,19 +84,20 @@ class ReleaseInfo:
 
     @classmethod
     def from_custom(cls, raw: object) -> ReleaseInfo:
-        """Read what `to_custom` wrote.
+        """Read what `to_custom` wrote; without the keys of evidence, it is of a release without evidence.
 
         Raises:
             ReleaseError: a key is missing or unknown, or a value is not what it must be.
         """
         names = {f.name for f in fields(cls)}
-        if not isinstance(raw, dict) or set(raw) != names:
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        if not isinstance(raw, dict) or not needed <= set(raw) <= names:
             raise ReleaseError(f"a release record has the wrong keys: {_keys(raw)}")
         for name, value in raw.items():
             if not isinstance(value, str):
                 raise ReleaseError(f"a release record must hold strings only: {name}")
         values: dict[str, str | int] = dict(raw)
-        for name in _INTEGERS:
+        for name in values.keys() & _INTEGERS:
             if not _NUMBER.fullmatch(raw[name]):
                 raise ReleaseError(f"a release record's {name} is not a number: {raw[name][:40]!r}")
             values[name] = int(raw[name])
@@ -107,10 +117,14 @@ class ReleaseInfo:
         return cls.from_custom(raw)
 
     def _checked(self) -> ReleaseInfo:
-        if self.number < 0 or self.length < 0 or self.basis_epoch < 0:
+        if min(self.number, self.length, self.basis_epoch, self.evidence_length) < 0:
             raise ReleaseError(f"a release record has a negative number: {self.number}")
         if not _SHA256_HEX.fullmatch(self.digest):
             raise ReleaseError(f"a release's digest is not SHA-256 in hexadecimal: {self.digest[:80]!r}")
+        if self.evidence_digest and not _SHA256_HEX.fullmatch(self.evidence_digest):
+            raise ReleaseError(
+                f"a round's evidence has no SHA-256 in hexadecimal: {self.evidence_digest[:80]!r}"
+            )
         if self.path != adapter_path(self.channel, self.base_fingerprint, self.number):
             raise ReleaseError(
                 f"release {self.number} is not where its channel keeps it: {self.path[:200]!r}"

@@ -72,12 +72,24 @@ class RegistryClient:
         spec_digest: str,
         round_id: str,
         quorum_digest: str,
+        evidence: bytes = b"",
     ) -> ReleaseInfo:
         """Publish an adapter and point a channel to it; the same round and bytes again give the same release.
+
+        Args:
+            adapter: its bytes.
+            channel: to point to it.
+            base_fingerprint: the base model that it fits.
+            basis_epoch: of its shape.
+            spec_digest: of its shape.
+            round_id: the round it was made from.
+            quorum_digest: names the quorum certificate of that round; empty for a release of no round.
+            evidence: of that round, with that certificate; it is sent first.
 
         Raises:
             RegistryError: the registry refused, or stayed away for `patience_s`.
         """
+        evidence_digest = self._put_evidence(evidence) if evidence else ""
         header = {
             "channel": channel,
             "digest": hashlib.sha256(adapter).hexdigest(),
@@ -86,6 +98,7 @@ class RegistryClient:
             "spec_digest": spec_digest,
             "round_id": round_id,
             "quorum_digest": quorum_digest,
+            "evidence_digest": evidence_digest,
         }
         headers = {"x-release": json.dumps(header), "content-type": "application/octet-stream"}
         return _info(self._send("POST", "/v1/releases", content=adapter, headers=headers))
@@ -135,6 +148,12 @@ class RegistryClient:
         """Return the registry's own word on how it is."""
         health: dict[str, Any] = self._json("GET", "/health")
         return health
+
+    def _put_evidence(self, evidence: bytes) -> str:
+        digest = hashlib.sha256(evidence).hexdigest()
+        headers = {"content-type": "application/octet-stream"}
+        self._send("PUT", f"/v1/evidence/{digest}", content=evidence, headers=headers)
+        return digest
 
     def _json(self, method: str, path: str) -> Any:
         response = self._send(method, path)

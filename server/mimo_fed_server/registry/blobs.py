@@ -1,4 +1,4 @@
-"""Adapters on disk, by the SHA-256 of their bytes."""
+"""Adapters and the evidence of rounds on disk, by the SHA-256 of their bytes."""
 
 from __future__ import annotations
 

@@ -50,13 +50,23 @@ def upgrade(engine: sa.Engine) -> None:
     Raises:
         Unavailable: the database cannot be reached, or is not ours.
     """
+    migrate(engine, "head")
+
+
+def migrate(engine: sa.Engine, revision: str) -> None:
+    """Bring the schema to `head`, the newest version, or back to an older one.
+
+    Raises:
+        Unavailable: the database cannot be reached, or is not ours.
+    """
+    move = command.upgrade if revision == "head" else command.downgrade
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            move(config, revision)
     except SQLAlchemyError as error:
         raise Unavailable(f"the database cannot be prepared: {type(error).__name__}") from error
 

@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 
 from mimo_fed import __version__
 from mimo_fed.errors import MimoFedError
+from mimo_fed.secagg.evidence import MAX_EVIDENCE
 from mimo_fed_server.registry.problems import (
     BadRequest,
     EmptyChannel,
@@ -54,7 +55,8 @@ class ReleaseHeader(BaseModel):
     basis_epoch: int = Field(ge=0, lt=1 << 31)
     spec_digest: str = Field(pattern=r"^[0-9A-Za-z]{0,64}$")
     round_id: str = Field(pattern=r"^[0-9A-Za-z._:-]{1,128}$")
-    quorum_digest: str = Field(pattern=r"^[0-9A-Za-z]{0,64}$")
+    quorum_digest: str = Field(pattern=r"^([0-9a-f]{64})?$")
+    evidence_digest: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
 
 class Promotion(BaseModel):
@@ -163,6 +165,14 @@ def _add_admin_routes(app: FastAPI, registry: Registry) -> None:
             raise Unauthorized("the admin token is missing or wrong", hint="it is in DIR/admin-token")
 
     guarded = [Depends(admin)]
+
+    @app.put("/v1/evidence/{digest}", dependencies=guarded)
+    async def put_evidence(digest: str, request: Request) -> dict[str, str]:
+        evidence = await read_body(request, MAX_EVIDENCE)
+        if hashlib.sha256(evidence).hexdigest() != digest:
+            raise BadRequest(f"the bytes are not what the address says: {digest[:100]}")
+        kept, votes = await run_in_threadpool(registry.keep_evidence, evidence)
+        return {"digest": kept, "quorum_digest": votes}
 
     @app.post("/v1/releases", status_code=201, dependencies=guarded)
     async def publish(request: Request, x_release: Annotated[str, Header(max_length=4096)]) -> dict[str, str]:

@@ -53,7 +53,7 @@ class Repository:
 
     Args:
         home: holds `keys/`, `tuf/metadata/` and `tuf/targets/`.
-        blobs: where adapters are kept; targets are hard links to them.
+        blobs: where adapters and evidence are kept; targets are hard links to them.
         now: the clock; aware.
     """
 
@@ -117,7 +117,7 @@ class Repository:
             RegistryError: the metadata on disk or a key is damaged.
         """
         with exclusive(self._home / "lock"):
-            offered = {info.path: self._link_adapter(info) for info in releases()}
+            offered = {target.path: target for info in releases() for target in self._link_release(info)}
             latest = pointer()
             if latest is not None:
                 path = pointer_path(channel)
@@ -224,18 +224,24 @@ class Repository:
             raise RegistryError(f"metadata is of another role: {name}")
         return metadata
 
-    def _link_adapter(self, info: ReleaseInfo) -> TargetFile:
-        folder, _, name = info.path.rpartition("/")
-        path = self.targets_dir / folder / f"{info.digest}.{name}"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+    def _link_release(self, info: ReleaseInfo) -> list[TargetFile]:
+        """Offer a release's adapter with its record and, if there is one, the evidence of its round."""
+        adapter = self._link(info.path, info.digest, info.length)
+        adapter.unrecognized_fields["custom"] = info.to_custom()
+        if not info.evidence_digest:
+            return [adapter]
+        return [adapter, self._link(info.evidence_path, info.evidence_digest, info.evidence_length)]
+
+    def _link(self, path: str, digest: str, length: int) -> TargetFile:
+        folder, _, name = path.rpartition("/")
+        file = self.targets_dir / folder / f"{digest}.{name}"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(self._blobs.path(info.digest), path)
+                os.link(self._blobs.path(digest), file)
             except OSError as error:
-                raise RegistryError(f"release {info.number} has no bytes here: {error.strerror}") from error
-        target = TargetFile(info.length, {"sha256": info.digest}, info.path)
-        target.unrecognized_fields["custom"] = info.to_custom()
-        return target
+                raise RegistryError(f"a release has no bytes here ({error.strerror}): {path}") from error
+        return TargetFile(length, {"sha256": digest}, path)
 
     def _write_small_target(self, path: str, data: bytes) -> TargetFile:
         digest = hashlib.sha256(data).hexdigest()

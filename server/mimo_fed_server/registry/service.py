@@ -1,12 +1,14 @@
 """The registry as one object: records, bytes and signed metadata, kept in step.
 
-Order of a publish: bytes on disk, then one transaction, then the metadata. A crash in between leaves records
-that the metadata does not show yet; `Registry.start`, or the publisher's next attempt, shows them.
+Order of a publish: evidence and adapter on disk, then one transaction, then the metadata. A crash in between
+leaves records that the metadata does not show yet; `Registry.start`, or the publisher's next attempt, shows
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_urlsafe
@@ -14,6 +16,7 @@ from secrets import token_urlsafe
 from mimo_fed.errors import RegistryError
 from mimo_fed.release import CHANNELS, ReleaseInfo
 from mimo_fed_server.registry.blobs import Blobs
+from mimo_fed_server.registry.evidence import read_quorum_digest
 from mimo_fed_server.registry.files import write_atomically
 from mimo_fed_server.registry.problems import Conflict
 from mimo_fed_server.registry.repository import Repository
@@ -89,13 +92,41 @@ class Registry:
         """Let the database go."""
         self.store.close()
 
+    def keep_evidence(self, evidence: bytes) -> tuple[str, str]:
+        """Keep the evidence of a round for a publish to come, and return its digest and its votes' hash.
+
+        Raises:
+            BadRequest: it is not the form of evidence.
+        """
+        votes = read_quorum_digest(evidence)
+        return self.blobs.put(evidence), votes
+
     def publish(self, adapter: bytes, draft: Draft, channel: str) -> ReleaseInfo:
-        """Keep the bytes, number the release, sign it into the channel; harmless to repeat."""
+        """Keep the bytes, number the release, sign it into the channel; harmless to repeat.
+
+        Raises:
+            Conflict: the bytes are not the draft's, or it names a quorum certificate without the evidence
+                that has it.
+        """
+        draft = self._with_evidence(draft)
         if self.blobs.put(adapter) != draft.digest or len(adapter) != draft.length:
             raise Conflict(f"the bytes are not what the draft says: {draft.digest}")
         info = self.store.publish(draft, channel)
         self.sync(channel)
         return info
+
+    def _with_evidence(self, draft: Draft) -> Draft:
+        """Check that the evidence is here and has the votes that the draft names."""
+        if not draft.evidence_digest:
+            if draft.quorum_digest:
+                raise Conflict(f"a quorum certificate is named without evidence: {draft.quorum_digest}")
+            return draft
+        if not self.blobs.path(draft.evidence_digest).exists():
+            raise Conflict(f"the evidence was not sent: {draft.evidence_digest}", hint="send it first")
+        evidence = self.blobs.get(draft.evidence_digest)
+        if read_quorum_digest(evidence) != draft.quorum_digest:
+            raise Conflict(f"the evidence has another quorum certificate than: {draft.quorum_digest!r}")
+        return replace(draft, evidence_length=len(evidence))
 
     def promote(self, number: int, channel: str) -> ReleaseInfo:
         """Point a channel to a release and sign that; harmless to repeat."""

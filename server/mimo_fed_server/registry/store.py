@@ -26,7 +26,7 @@ _RACES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A release before it has a number."""
+    """A release before it has a number; without the evidence of a round unless that is named."""
 
     digest: str
     length: int
@@ -35,6 +35,8 @@ class Draft:
     spec_digest: str
     round_id: str
     quorum_digest: str
+    evidence_digest: str = ""
+    evidence_length: int = 0
 
 
 class Store:
@@ -128,6 +130,7 @@ class Store:
                     "parent": row.parent,
                     "base_fingerprint": row.base_fingerprint,
                     "quorum_digest": row.quorum_digest,
+                    "evidence_digest": row.evidence_digest,
                     "created_at": row.created_at.isoformat(timespec="seconds"),
                     "channels": [name for number, name in pointers if number == row.number],
                 }
@@ -161,9 +164,9 @@ class Store:
         )
         if known is not None:
             return _info(session, known, channel)
-        if session.get(Blob, draft.digest) is None:
-            session.add(Blob(digest=draft.digest, length=draft.length, created_at=self._now()))
-            session.flush()
+        self._note_blob(session, draft.digest, draft.length)
+        if draft.evidence_digest:
+            self._note_blob(session, draft.evidence_digest, draft.evidence_length)
         top = session.scalar(sa.select(sa.func.max(Release.number)))
         pointer = session.get(Channel, channel)
         release = Release(
@@ -175,12 +178,18 @@ class Store:
             round_id=draft.round_id,
             parent=NO_PARENT if pointer is None else pointer.number,
             quorum_digest=draft.quorum_digest,
+            evidence_digest=draft.evidence_digest,
             created_at=self._now(),
         )
         session.add(release)
         session.flush()
         self._point(session, channel, release.number)
         return _info(session, release, channel)
+
+    def _note_blob(self, session: Session, digest: str, length: int) -> None:
+        if session.get(Blob, digest) is None:
+            session.add(Blob(digest=digest, length=length, created_at=self._now()))
+            session.flush()
 
     def _point(self, session: Session, channel: str, number: int) -> None:
         row = session.get(Channel, channel)
@@ -211,6 +220,7 @@ def _check_channel(channel: str) -> None:
 
 
 def _info(session: Session, release: Release, channel: str) -> ReleaseInfo:
+    evidence = release.evidence_digest
     return ReleaseInfo(
         number=release.number,
         channel=channel,
@@ -222,5 +232,7 @@ def _info(session: Session, release: Release, channel: str) -> ReleaseInfo:
         round_id=release.round_id,
         parent=release.parent,
         quorum_digest=release.quorum_digest,
+        evidence_digest=evidence,
+        evidence_length=session.get_one(Blob, evidence).length if evidence else 0,
         path=adapter_path(channel, release.base_fingerprint, release.number),
     )

@@ -65,6 +65,7 @@ class Release(Base):
     round_id: Mapped[str] = mapped_column(String(128))
     parent: Mapped[int] = mapped_column(BigInteger)
     quorum_digest: Mapped[str] = mapped_column(String(64))
+    evidence_digest: Mapped[str] = mapped_column(String(64), server_default="")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

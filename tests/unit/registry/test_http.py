@@ -13,9 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
+from mimo_fed.codec import Writer
 from mimo_fed.errors import ConfigError, RegistryError
+from mimo_fed.release import ReleaseInfo
+from mimo_fed.secagg.evidence import quorum_digest
 from mimo_fed_server.client import RegistryClient
 from mimo_fed_server.registry import http as module
+from mimo_fed_server.registry.blobs import Blobs
 from tests.simulators.registry_server import registry_server
 
 HTTP = httpx.Client()
@@ -30,14 +34,23 @@ def draft_of(content: bytes, round_id: str) -> dict[str, Any]:
         "basis_epoch": 0,
         "spec_digest": "b" * 64,
         "round_id": round_id,
-        "quorum_digest": "c" * 64,
+        "quorum_digest": "",
     }
 
 
-def publish(client: RegistryClient, content: bytes, round_id: str, channel: str = "dev") -> Any:
+def evidence_of(name: str) -> tuple[bytes, str]:
+    """Something of the form of evidence, and the hash of what is a quorum certificate in it."""
+    certificate = f"votes of {name}".encode()
+    writer = Writer().text("evidence").blob(b"manifest").blob(b"ballot").blob(certificate)
+    return writer.bytes(), quorum_digest(certificate)
+
+
+def publish(
+    client: RegistryClient, content: bytes, round_id: str, channel: str = "dev", **more: Any
+) -> ReleaseInfo:
     facts = draft_of(content, round_id)
     del facts["digest"]
-    return client.publish(content, channel=channel, **facts)
+    return client.publish(content, channel=channel, **facts | more)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,6 +88,73 @@ def test_publish_read_promote(client: RegistryClient) -> None:
     assert [r["channels"] for r in client.releases()] == [["dev", "stable"]]
 
 
+def test_evidence_is_published_with_a_release_and_served_to_anybody(client: RegistryClient, url: str) -> None:
+    evidence, votes = evidence_of("r-evidence")
+    info = publish(client, b"made by a round", "r-evidence", quorum_digest=votes, evidence=evidence)
+    assert info.evidence_digest == hashlib.sha256(evidence).hexdigest()
+    assert info.evidence_length == len(evidence)
+    assert publish(client, b"made by a round", "r-evidence", quorum_digest=votes, evidence=evidence) == info
+    for offered in (info, client.promote(info.number, "stable")):
+        folder, _, name = offered.evidence_path.rpartition("/")
+        where = f"{url}/tuf/targets/{folder}/{info.evidence_digest}.{name}"
+        assert HTTP.get(where).content == evidence
+        assert HTTP.head(where).headers["etag"] == f'"{info.evidence_digest}"'
+
+
+def _no_evidence() -> list[bytes]:
+    whole, _ = evidence_of("r9")
+    return [b"x", whole[:-1], whole + b"x", whole.replace(b"evidence", b"evidents"), b"\xff" * 40]
+
+
+@pytest.mark.parametrize("data", _no_evidence())
+def test_what_has_not_the_form_of_evidence_is_refused(
+    client: RegistryClient, home: Path, data: bytes
+) -> None:
+    before = client.releases()
+    with pytest.raises(RegistryError, match="not the evidence of a round") as refused:
+        publish(client, b"other", "r9", quorum_digest="c" * 64, evidence=data)
+    assert refused.value.code == "registry.bad_request"
+    assert client.releases() == before
+    assert not Blobs(home / "blobs").path(hashlib.sha256(data).hexdigest()).exists()
+
+
+def test_a_quorum_certificate_without_its_evidence_is_refused(client: RegistryClient) -> None:
+    before = client.releases()
+    evidence, votes = evidence_of("r9")
+    for digest, data, said in (
+        (votes, b"", "named without evidence"),
+        ("c" * 64, evidence, "another quorum certificate"),
+        ("", evidence, "another quorum certificate"),
+    ):
+        with pytest.raises(RegistryError, match=said) as refused:
+            publish(client, b"other", "r9", quorum_digest=digest, evidence=data)
+        assert refused.value.code == "registry.conflict"
+    assert client.releases() == before
+
+
+def test_evidence_that_was_not_sent_is_refused(client: RegistryClient, url: str, home: Path) -> None:
+    header = draft_of(b"x", "r9") | {"channel": "dev", "evidence_digest": "e" * 64}
+    token = (home / "admin-token").read_text()
+    answer = HTTP.post(
+        url + "/v1/releases",
+        content=b"x",
+        headers={"authorization": f"Bearer {token}", "x-release": json.dumps(header)},
+    )
+    assert answer.status_code == 409
+    assert answer.json()["error"]["message"].endswith("e" * 64)
+
+
+def test_evidence_under_another_digest_is_refused(url: str, home: Path) -> None:
+    token = (home / "admin-token").read_text()
+    evidence, _ = evidence_of("r9")
+    answer = HTTP.put(
+        f"{url}/v1/evidence/{'e' * 64}",
+        content=evidence,
+        headers={"authorization": f"Bearer {token}"},
+    )
+    assert answer.json()["error"]["code"] == "registry.bad_request"
+
+
 def test_rounds_are_listed(client: RegistryClient) -> None:
     client.put_round("r0", {"round_id": "r0", "survivors": ["a"], "seconds": 1.5})
     assert client.rounds() == [{"round_id": "r0", "survivors": ["a"], "seconds": 1.5}]
@@ -91,6 +171,7 @@ def test_changes_need_the_token(url: str, token: str) -> None:
         ("POST", "/v1/releases"),
         ("POST", "/v1/channels/stable/promote"),
         ("PUT", "/v1/rounds/x"),
+        ("PUT", f"/v1/evidence/{'e' * 64}"),
     ):
         answer = HTTP.request(
             method, url + path, headers=headers | {b"x-release": b"{}"}, json={"release": 0}
@@ -117,6 +198,8 @@ def test_a_refusal_reaches_the_caller_with_its_hint(client: RegistryClient) -> N
         {"round_id": "a/b"},
         {"extra": 1},
         {"channel": "beta"},
+        {"quorum_digest": "C" * 64},
+        {"evidence_digest": "../x"},
     ],
 )
 def test_malformed_publishes_are_refused(
@@ -137,9 +220,12 @@ def test_malformed_publishes_are_refused(
 
 def test_a_body_over_the_limit_is_refused(client: RegistryClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ADAPTER_BYTES", 10)
-    with pytest.raises(RegistryError) as refused:
-        publish(client, b"x" * 11, "large")
-    assert refused.value.code == "registry.too_large"
+    monkeypatch.setattr(module, "MAX_EVIDENCE", 10)
+    evidence, votes = evidence_of("large")
+    for content, more in ((b"x" * 11, {}), (b"x", {"quorum_digest": votes, "evidence": evidence})):
+        with pytest.raises(RegistryError) as refused:
+            publish(client, content, "large", **more)
+        assert refused.value.code == "registry.too_large"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b"[" * 100_000])

@@ -15,7 +15,7 @@ from mimo_fed.release import ReleaseInfo
 from mimo_fed_server.registry import repository as module
 from mimo_fed_server.registry.service import LISTED, Registry, initialize
 from mimo_fed_server.registry.store import Draft
-from tests.unit.registry.test_http import draft_of
+from tests.unit.registry.test_http import draft_of, evidence_of
 
 START = datetime.now(UTC)
 
@@ -44,8 +44,14 @@ def registry(tmp_path: Path, clock: Clock) -> Iterator[Registry]:
     registry.close()
 
 
-def _publish(registry: Registry, content: bytes, round_id: str) -> ReleaseInfo:
-    return registry.publish(content, Draft(**draft_of(content, round_id), length=len(content)), "dev")
+def _publish(registry: Registry, content: bytes, round_id: str, **more: str) -> ReleaseInfo:
+    return registry.publish(content, Draft(**draft_of(content, round_id) | more, length=len(content)), "dev")
+
+
+def _publish_round(registry: Registry, content: bytes, round_id: str) -> ReleaseInfo:
+    evidence, _ = evidence_of(round_id)
+    digest, votes = registry.keep_evidence(evidence)
+    return _publish(registry, content, round_id, quorum_digest=votes, evidence_digest=digest)
 
 
 def _versions(registry: Registry) -> dict[str, int]:
@@ -71,9 +77,31 @@ def test_a_release_is_in_its_channels_role_and_nowhere_else(registry: Registry) 
     assert _offered(registry, "targets") == ["keys/anchors.json"]
 
 
+def test_evidence_is_in_the_channels_role_beside_its_release(registry: Registry) -> None:
+    info = _publish_round(registry, b"one", "r0")
+    paths = {"adapters/dev/aaaaaaaaaaaa/0/round.evidence", info.path, "channels/dev.json"}
+    assert set(_offered(registry, "dev")) == paths
+    assert _offered(registry, "stable") == []
+    registry.promote(info.number, "stable")
+    assert set(_offered(registry, "stable")) == {path.replace("dev", "stable") for path in paths}
+    before = _versions(registry)
+    registry.sync("stable")
+    assert _versions(registry) == before
+
+
+def test_evidence_that_is_damaged_on_disk_is_not_published(registry: Registry) -> None:
+    evidence, votes = evidence_of("r0")
+    digest, said = registry.keep_evidence(evidence)
+    assert said == votes
+    registry.blobs.path(digest).write_bytes(evidence[:-1] + b"x")
+    with pytest.raises(RegistryError, match="damaged on disk"):
+        _publish(registry, b"one", "r0", quorum_digest=votes, evidence_digest=digest)
+
+
 def test_a_channels_metadata_does_not_grow_for_ever(registry: Registry) -> None:
-    infos = [_publish(registry, bytes([n]), f"r{n}") for n in range(LISTED + 2)]
-    assert set(_offered(registry, "dev")) == {"channels/dev.json", *(info.path for info in infos[2:])}
+    infos = [_publish_round(registry, bytes([n]), f"r{n}") for n in range(LISTED + 2)]
+    listed = {path for info in infos[2:] for path in (info.path, info.evidence_path)}
+    assert set(_offered(registry, "dev")) == {"channels/dev.json", *listed}
     file = registry.repository.metadata_dir / f"{_versions(registry)['dev']}.dev.json"
     assert file.stat().st_size < 20_000
     assert [info.number for info in registry.store.history("dev")] == list(range(LISTED + 2))

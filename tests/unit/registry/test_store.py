@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from mimo_fed.errors import ConfigError
 from mimo_fed.release import NO_PARENT
-from mimo_fed_server.registry.database import VERSION_TABLE, differences, open_engine
+from mimo_fed_server.registry.database import VERSION_TABLE, differences, migrate, open_engine
 from mimo_fed_server.registry.problems import Conflict, NotFound, Unavailable
 from mimo_fed_server.registry.store import Draft, Store
 from mimo_fed_server.registry.tables import Release
@@ -69,6 +70,25 @@ def test_numbers_count_from_zero_and_parents_follow_the_channel(store: Store) ->
     assert (second.number, second.parent) == (1, 0)
     assert store.latest("dev") == second
     assert store.latest("stable") is None
+
+
+def test_evidence_follows_a_release_to_every_channel(store: Store) -> None:
+    draft = replace(_draft("r0"), evidence_digest="e" * 64, evidence_length=99)
+    info = store.publish(draft, "dev")
+    assert (info.evidence_digest, info.evidence_length) == ("e" * 64, 99)
+    assert store.publish(draft, "dev") == info
+    assert store.promote(0, "stable") == info.on_channel("stable")
+    assert store.releases()[0]["evidence_digest"] == "e" * 64
+
+
+def test_releases_from_before_there_was_evidence_are_kept(store: Store) -> None:
+    infos = [store.publish(_draft(name), "dev") for name in ("r0", "r1")]
+    migrate(store.engine, "0001")
+    assert "evidence_digest" not in {c["name"] for c in sa.inspect(store.engine).get_columns("release")}
+    store.prepare()
+    assert differences(store.engine) == []
+    assert list(store.history("dev")) == infos
+    assert {info.evidence_digest for info in infos} == {""}
 
 
 def test_the_same_round_and_digest_is_the_same_release(store: Store) -> None:

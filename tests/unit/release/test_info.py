@@ -26,7 +26,9 @@ def _info() -> ReleaseInfo:
         spec_digest="5" * 64,
         round_id="round-7",
         parent=NO_PARENT,
-        quorum_digest="",
+        quorum_digest="ab" * 32,
+        evidence_digest="cd" * 32,
+        evidence_length=9,
         path=adapter_path("dev", FINGERPRINT, 7),
     )
 
@@ -52,6 +54,9 @@ def test_another_channel_keeps_the_bytes_under_its_own_path() -> None:
         ("number", "07"),
         ("number", "-1"),
         ("length", ""),
+        ("evidence_length", "-1"),
+        ("evidence_length", "many"),
+        ("evidence_digest", "short"),
         ("digest", "short"),
         ("digest", DIGEST.upper()),
         ("path", "adapters/stable/0123456789ab/7/adapter.safetensors"),
@@ -73,6 +78,16 @@ def test_a_number_where_a_string_must_be_is_refused() -> None:
 def test_what_is_not_a_record_is_refused(data: bytes) -> None:
     with pytest.raises(ReleaseError):
         ReleaseInfo.from_json(data)
+
+
+def test_evidence_lies_beside_the_adapter_of_each_channel() -> None:
+    assert _info().evidence_path == "adapters/dev/0123456789ab/7/round.evidence"
+    assert _info().on_channel("stable").evidence_path == "adapters/stable/0123456789ab/7/round.evidence"
+
+
+def test_a_record_kept_since_before_there_was_evidence_is_of_a_release_without() -> None:
+    kept = {k: v for k, v in _info().to_custom().items() if not k.startswith("evidence")}
+    assert ReleaseInfo.from_custom(kept) == replace(_info(), evidence_digest="", evidence_length=0)
 
 
 def test_an_extra_key_is_refused() -> None:

@@ -17,11 +17,12 @@ from mimo_fed.errors import InstallError, TransportError, VerificationError
 from mimo_fed.release import ReleaseInfo
 from mimo_fed.secagg.identity import Anchors
 from mimo_fed_client import download
-from mimo_fed_client.updater import Updater
+from mimo_fed_client.updater import Updater, read_floors
 from mimo_fed_server.client import RegistryClient
 from mimo_fed_server.registry.service import Registry
 from tests.simulators.mirror import mirroring
 from tests.simulators.registry_server import registry_server
+from tests.unit.registry.test_http import evidence_of
 
 ANCHORS = Anchors(b"\x11" * 32, b"\x22" * 32, frozenset({4}))
 DATA = random.Random(0).randbytes(1_000_000)
@@ -56,7 +57,9 @@ def updater(url: str, home: Path, tmp_path: Path) -> Iterator[Updater]:
     updater.close()
 
 
-def _publish(client: RegistryClient, data: bytes, round_id: str) -> ReleaseInfo:
+def _publish(
+    client: RegistryClient, data: bytes, round_id: str, quorum_digest: str = "", evidence: bytes = b""
+) -> ReleaseInfo:
     return client.publish(
         data,
         channel="dev",
@@ -64,7 +67,8 @@ def _publish(client: RegistryClient, data: bytes, round_id: str) -> ReleaseInfo:
         basis_epoch=0,
         spec_digest="b" * 64,
         round_id=round_id,
-        quorum_digest="c" * 64,
+        quorum_digest=quorum_digest,
+        evidence=evidence,
     )
 
 
@@ -127,6 +131,28 @@ def test_a_damaged_file_on_disk_is_fetched_again(
     assert kept.read_bytes() == DATA
 
 
+def test_evidence_and_older_releases_are_found(updater: Updater, client: RegistryClient) -> None:
+    evidence, votes = evidence_of("round-1")
+    older = _publish(client, b"older", "round-1", votes, evidence)
+    _publish(client, b"newer", "round-2")
+    updater.refresh()
+    latest = updater.latest("dev")
+    assert latest is not None
+    assert updater.find(latest, latest.number) == latest
+    assert updater.find(latest, older.number) == older
+    assert updater.find(latest, latest.number + 1) is None
+    assert updater.find(replace(latest, channel="stable"), latest.number) is None
+    before = updater.bytes_down
+    assert updater.evidence(older) == evidence
+    assert updater.evidence(older) == evidence
+    assert updater.bytes_down == before + len(evidence)
+    with pytest.raises(VerificationError, match="without evidence"):
+        updater.evidence(latest)
+    for other in (replace(older, evidence_digest="e" * 64), replace(older, evidence_length=1)):
+        with pytest.raises(VerificationError, match="other evidence"):
+            updater.evidence(other)
+
+
 def test_two_adapters_are_kept(updater: Updater, client: RegistryClient, tmp_path: Path) -> None:
     infos = [_publish(client, bytes([n]) * 1000, f"small-{n}") for n in range(3)]
     for age, info in enumerate(infos):
@@ -143,7 +169,7 @@ def test_the_floor_survives_a_restart(updater: Updater, client: RegistryClient, 
     updater.refresh()
     assert updater.latest("dev") == latest
     again = Updater(updater._home, url, (home / "root.json").read_bytes())
-    assert again._floors() == {"dev": latest.number}
+    assert read_floors(again._home) == {"dev": latest.number}
     again.close()
 
 
