@@ -25,6 +25,7 @@ from mimo_fed.errors import ConfigError, InstallError, MimoFedError
 from mimo_fed.events import EventLog
 from mimo_fed.model import Base, DeviceModel, load_base
 from mimo_fed.round.contribute import Contributor
+from mimo_fed.secagg import Arithmetic
 from mimo_fed_client.compute import ComputeSlots
 from mimo_fed_client.corpus import PrivateCorpus
 from mimo_fed_client.device import LocalDevice
@@ -121,6 +122,8 @@ class Agent:
             report=partial(self._report, corpus),
             **parts,
         )
+        arithmetic = Arithmetic()
+        arithmetic.backend.prepare()
         self._contributor = Contributor(
             self._device,
             journal,
@@ -131,8 +134,11 @@ class Agent:
             entropy=os.urandom,
             now_s=time.time,
             events=events,
+            rest=lambda seconds: self._rest(seconds),
+            arithmetic=arithmetic,
             tap=_tap(settings.device_id, events),
         )
+        self._rest: Callable[[float], None] = lambda _: None
         self._meter: Meter = lambda: (0, 0, 0.0)
         self._long, self._short = threading.Lock(), threading.Lock()
         events.emit(
@@ -249,6 +255,7 @@ class Agent:
             settings.superlink, self.handle, root_certificates=certificates, events=self.events
         )
         self._meter = lambda: (node.bytes_up, node.bytes_down, node.network_s)
+        self._rest = node.rest
         watcher = threading.Thread(target=self.watch, name="watch", daemon=True)
         watcher.start()
         try:

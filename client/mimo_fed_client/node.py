@@ -106,11 +106,24 @@ class EmbeddedNode:
         self.bytes_up = 0
         self.bytes_down = 0
         self.network_s = 0.0
+        self._rested_at_s = 0.0
+
+    def rest(self, seconds: float) -> None:
+        """Leave the SuperLink once what was asked is answered, and come back after so many seconds."""
+        self._rested_at_s = time.monotonic() + seconds
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds until the end of the rest; 0 or less: it does not rest."""
+        return self._rested_at_s - time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
         """Serve until told to stop; a lost SuperLink is awaited with back-off and jitter."""
         delay_s = BACKOFF_S[0]
         while not stop.is_set():
+            if self.rest_s > 0:
+                stop.wait(self.rest_s)
+                continue
             try:
                 _Connection(self, stop).serve()
                 delay_s = BACKOFF_S[0]
@@ -141,6 +154,8 @@ class _Connection:
         self._asking = threading.Lock()
         self._asked: dict[tuple[str, bytes], Message] = {}
         """the newest message for each request that waits or is worked on: that one is answered"""
+        self._idle = threading.Event()
+        self._idle.set()
         self._lively_until_s = 0.0
         private, public = generate_key_pairs()
         self._public_key = public_key_to_bytes(public)
@@ -181,6 +196,8 @@ class _Connection:
 
     def _receive(self) -> None:
         while not self._stop.is_set() and not self._over.is_set():
+            if self._owner.rest_s > 0 and self._idle.is_set():
+                return
             response = self._call(self._client.PullMessages, PullMessagesRequest(node=self._node))
             for proto, tree in zip(response.messages_list, response.message_object_trees, strict=True):
                 self._take(message_from_proto(proto), tree)
@@ -214,6 +231,7 @@ class _Connection:
             request = (stage, payload)
             with self._asking:
                 if request not in self._asked:
+                    self._idle.clear()
                     self._work.put(request)
                 self._asked[request] = message
 
@@ -227,6 +245,8 @@ class _Connection:
                 message = self._asked.pop(item)
             try:
                 self._send(message, item[0], answer)
+                if self._work.empty():
+                    self._idle.set()
             except TransportError as error:
                 self._failed.append(error)
                 self._over.set()

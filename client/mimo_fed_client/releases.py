@@ -29,6 +29,9 @@ ANCHORS_MAX_AGE_S = 24 * 3600.0
 LOOKS, LOOK_PAUSE_S = 5, 0.5
 """a release that was just signed may be a moment away"""
 
+BEHIND = 8
+"""releases before the newest that a round may still train from"""
+
 _KEY = "anchors"
 
 
@@ -120,10 +123,12 @@ class Releases:
             return self._updater.fetch(info, progress)
 
     def base(self, digest: str) -> bytes:
-        """Return the adapter that a round names, if it is the newest on channel dev.
+        """Return the adapter that a round names, if it is among the newest on channel dev.
+
+        An asynchronous round is open for hours, and its adapter need not be the newest any more.
 
         Raises:
-            SpecMismatch: channel dev is on another release.
+            SpecMismatch: channel dev is on another release, and the round's is not shortly before it.
             TransportError: the registry stayed away for longer than our patience.
             VerificationError: what it says is forged.
         """
@@ -131,11 +136,24 @@ class Releases:
         for look in range(LOOKS):
             if look:
                 time.sleep(LOOK_PAUSE_S)
-            info = self._patiently(partial(self.latest, "dev"))
-            if info is not None and info.digest == digest:
+            newest = self._patiently(partial(self.latest, "dev"))
+            if newest is None:
+                continue
+            if (info := self._recent(newest, digest)) is not None:
                 return self._patiently(partial(self.fetch, info))
-            seen = info.digest if info else seen
-        raise SpecMismatch(f"round's adapter is not the newest of channel dev, {seen}: {digest}")
+            seen = newest.digest
+        raise SpecMismatch(f"round's adapter is not among the newest of channel dev, {seen}: {digest}")
+
+    def _recent(self, newest: ReleaseInfo, digest: str) -> ReleaseInfo | None:
+        """Find the release with a digest among the newest of its channel."""
+        if newest.digest == digest:
+            return newest
+        with self._lock:
+            for number in range(newest.number - 1, newest.number - 1 - BEHIND, -1):
+                info = self._updater.find(newest, number) if number >= 0 else None
+                if info is not None and info.digest == digest:
+                    return info
+        return None
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Try again while the registry cannot be reached."""

@@ -28,11 +28,15 @@ class PolicySettings(_Table):
     """longest update that may leave, L2"""
     word_bits_min: Annotated[int, Field(ge=8, le=32)] = 16
     """coarsest word of an upload"""
+    suites: tuple[Literal["hybrid", "classic", "reference"], ...] = ("hybrid",)
+    """primitives it takes part with; `reference` is not secure and for tests alone"""
+    committees: tuple[Literal["all", "sampled", "helper"], ...] = ("all", "sampled", "helper")
+    """who may open the sums it is in"""
 
     @property
     def test_only(self) -> bool:
-        """Whether sums may be opened that are too small to hide one device."""
-        return self.n_min_floor < N_MIN_FLOOR
+        """Whether sums may be opened that are too small to hide one device, or that hide nothing."""
+        return self.n_min_floor < N_MIN_FLOOR or "reference" in self.suites
 
     def policy(self) -> Policy:
         """Return what the round's driver checks."""

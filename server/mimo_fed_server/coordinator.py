@@ -20,14 +20,17 @@ from typing import Any
 import numpy as np
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
-from mimo_fed.aggregate import step
+from mimo_fed.aggregate import staleness_scale, step
 from mimo_fed.config import RoundConfig
 from mimo_fed.errors import ConfigError, MimoFedError, RoundAborted
 from mimo_fed.events import EventLog
 from mimo_fed.round import envelope
-from mimo_fed.round.coordinate import Coordination, Outcome, Plan
+from mimo_fed.round.cohort import Candidate, come_back_s, note_asked, note_contributed, write_rest
+from mimo_fed.round.coordinate import Coordination
 from mimo_fed.round.fleet import Fleet
-from mimo_fed.secagg import Anchors, SigningKey, verify_hello
+from mimo_fed.round.outcome import Outcome
+from mimo_fed.round.records import Plan
+from mimo_fed.secagg import Anchors, Certificate, SigningKey, verify_hello
 from mimo_fed_server.client import RegistryClient
 from mimo_fed_server.registry.files import write_atomically
 from mimo_fed_server.rounds import RoundsDatabase, StoredRound
@@ -37,15 +40,17 @@ LOCK_FILE = "coordinator.pid"
 MAX_ABORTED = {"train": 5, "evaluate": 2}
 """after so many in a cycle the coordinator gives up; without a judgement a release is not promoted"""
 NOTICE_S = 300.0
+REST_S = 5.0
+"""how long answers of devices that are told to rest are waited for"""
 
-Identify = Callable[[bytes, bytes], str]
+Identify = Callable[[bytes, bytes], Certificate]
 
 
 def run(make_fleet: Callable[[Identify], Fleet], settings: CoordinatorSettings) -> None:
     """Run all rounds that are left.
 
     Args:
-        make_fleet: given a check of hellos (nonce, answer -> device id), returns the devices.
+        make_fleet: given a check of hellos (nonce, answer -> certificate), returns the devices.
         settings: the coordinator's file.
 
     Raises:
@@ -131,11 +136,31 @@ class CoordinatorProcess:
                 "channel dev holds no release", hint="publish release 0, the zero adapter, first"
             )
         outcome, record = self._round(cycle, self._settings.round, current.digest)
-        base = GlobalAdapter.from_safetensors(self._registry.download(current), self._spec)
-        adapter = step(base, outcome.means, self._settings.round.server_lr).to_safetensors()
+        adapter = self._step(outcome, record).to_safetensors()
         digest = hashlib.sha256(adapter).hexdigest()
         write_atomically(self._result(digest), adapter)
+        write_atomically(self._evidence(digest), outcome.result.evidence)
         return {"digest": digest, "record": record}
+
+    def _step(self, outcome: Outcome, record: dict[str, Any]) -> GlobalAdapter:
+        """Move what channel dev holds by now; the more it has moved since the round began, the less.
+
+        Raises:
+            RoundAborted: the basis has changed since: a mean is exact only in the basis it was trained in.
+        """
+        head, config = self._registry.latest("dev"), self._settings.round
+        if head is None or head.basis_epoch != self._spec.config.basis_epoch:
+            raise RoundAborted("channel dev is in another basis by now; the round's mean is of no use")
+        staleness = record["staleness"] = self._releases_since(outcome.manifest.base_digest)
+        scale = config.server_lr * staleness_scale(staleness, config.staleness_exponent)
+        base = GlobalAdapter.from_safetensors(self._registry.download(head), self._spec)
+        return step(base, outcome.means, scale)
+
+    def _releases_since(self, digest: str) -> int:
+        """Count the releases that came after the one with this digest."""
+        released = self._registry.releases()
+        numbers = [r["number"] for r in released if r["digest"] == digest]
+        return sum(r["number"] > max(numbers, default=-1) for r in released)
 
     def _publish(self, cycle: int, done: dict[str, Any]) -> dict[str, Any]:
         train = done["train"]
@@ -149,6 +174,7 @@ class CoordinatorProcess:
             spec_digest=self._spec.digest(),
             round_id=record["round_id"],
             quorum_digest=record["quorum_digest"],
+            evidence=self._evidence(train["digest"]).read_bytes(),
         )
         record["release"] = info.number
         self._registry.put_round(record["round_id"], record)
@@ -183,8 +209,9 @@ class CoordinatorProcess:
         request = json.dumps(
             {"release": done["publish"]["number"], "last": cycle + 1 == self._settings.rounds}
         )
-        devices = self._fleet.discover(deadline_at_s=time.time() + 10)
-        requests = {d: request.encode() for d in devices}
+        helpers = self._anchors.helpers
+        there = self._fleet.discover(deadline_at_s=time.time() + 10)
+        requests = {c.device_id: request.encode() for c in there if c.public_key not in helpers}
         states: dict[str, str] = {}
         asked = self._fleet.ask(
             "installed", requests, deadline_at_s=time.time() + NOTICE_S, stop=lambda: False
@@ -197,12 +224,17 @@ class CoordinatorProcess:
                 state, release = f"failed: {str(error)[:200]}", -1
             states[answer.device_id] = state
             self._events.emit("device.installed", device=answer.device_id, state=state, release=release)
-        self._result(done["train"]["digest"]).unlink(missing_ok=True)
+        for path in (self._result(done["train"]["digest"]), self._evidence(done["train"]["digest"])):
+            path.unlink(missing_ok=True)
         return states
 
     def _result(self, digest: str) -> Path:
         """Where a cycle's new adapter is until the cycle is over; the registry has it as well by then."""
         return self._rounds.home / f"{digest}.safetensors"
+
+    def _evidence(self, digest: str) -> Path:
+        """Where the evidence of that adapter's round is, as long."""
+        return self._rounds.home / f"{digest}.evidence"
 
     def _round(self, cycle: int, config: RoundConfig, base_digest: str) -> tuple[Outcome, dict[str, Any]]:
         """Run a round, or go on with the stored one; after an abort, the next.
@@ -213,7 +245,12 @@ class CoordinatorProcess:
             plan, started_at = self._rounds.open_round(cycle, config) or self._rounds.new_round(
                 cycle, config, base_digest, time.time()
             )
-            plan = replace(plan, min_devices=self._settings.min_devices, patience_s=self._settings.patience_s)
+            plan = replace(
+                plan,
+                min_devices=self._settings.min_devices,
+                patience_s=self._settings.patience_s,
+                known={d: c for d, c in self._rounds.known_devices().items() if _earlier(c, plan)},
+            )
             try:
                 outcome = self._coordination(plan).run(plan)
             except RoundAborted as aborted:
@@ -222,9 +259,39 @@ class CoordinatorProcess:
                 if self._rounds.num_aborted(cycle, config.kind) >= MAX_ABORTED[config.kind]:
                     raise
                 continue
+            self._note(plan, outcome)
+            self._send_away(plan, outcome, time.time() - started_at)
             record = self._record(plan, outcome, started_at)
             self._keep_for_tests(plan, outcome)
             return outcome, record
+
+    def _note(self, plan: Plan, outcome: Outcome) -> None:
+        """Keep who was asked and who is in the sums, for a fair draw of later cohorts."""
+        asked = note_asked(plan.known, outcome.cohort, plan.sequence)
+        survivors = set(outcome.result.survivors) & set(asked)
+        contributed = note_contributed(asked, survivors, plan.sequence)
+        self._rounds.note_devices((asked | contributed).values())
+
+    def _send_away(self, plan: Plan, outcome: Outcome, took_s: float) -> None:
+        """Tell the devices that were not needed when to come back; whether they hear it matters little."""
+        if plan.config.kind != "train":
+            return
+        there = self._fleet.discover(deadline_at_s=time.time() + 10)
+        idle = [
+            c.device_id
+            for c in there
+            if c.device_id not in outcome.cohort and c.public_key not in self._anchors.helpers
+        ]
+        want = plan.config.open_at or plan.config.n_max
+        requests = {}
+        for device_id in idle:
+            u = int.from_bytes(os.urandom(6), "big") / 2**48
+            rest_s = come_back_s(len(there), want, took_s, u, next_round_s=0.0, pace=self._settings.pace)
+            requests[device_id] = write_rest(rest_s, "there are enough devices for now")
+        for _ in self._fleet.ask("later", requests, deadline_at_s=time.time() + REST_S, stop=lambda: False):
+            pass
+        if idle:
+            self._events.emit("devices.rest", num=len(idle))
 
     def _coordination(self, plan: Plan) -> Coordination:
         return Coordination(
@@ -233,6 +300,7 @@ class CoordinatorProcess:
             key=self._key,
             anchors=self._anchors,
             spec=self._spec,
+            entropy=os.urandom,
             now_s=time.time,
             events=self._events,
         )
@@ -243,20 +311,25 @@ class CoordinatorProcess:
         opened = [
             {"name": n, "num_devices": s.num_devices, "opened": True, "reason": ""}
             for n, s in result.sums.items()
+            if n not in outcome.closed
         ]
         closed = [
-            {"name": n, "num_devices": 0, "opened": False, "reason": r} for n, r in result.closed.items()
+            {"name": n, "num_devices": 0, "opened": False, "reason": r} for n, r in outcome.closed.items()
         ]
         spool = StoredRound(self._rounds, plan.round_id).spool
         record = {
             "round_id": plan.round_id,
             "kind": plan.config.kind,
             "sequence": plan.sequence,
-            "cohort": [m.device_id for m in outcome.manifest.members],
+            "mode": outcome.manifest.mode,
+            "members": len(outcome.manifest.members),
+            "cohort": list(outcome.cohort),
             "survivors": list(result.survivors),
             "dropouts": list(outcome.dropouts),
             "quorum_digest": result.quorum_digest,
             "votes": outcome.votes,
+            "accused": sorted({accused for _, accused, _ in result.accused}),
+            "liars": list(result.liars),
             "release": None,
             "sums": opened + closed,
             "loss_before": round(before, 5),
@@ -281,9 +354,13 @@ class CoordinatorProcess:
             totals: dict[str, Any] = {name: s.total_D for name, s in outcome.result.sums.items()}
             np.savez(folder / f"{plan.round_id}.opened.npz", **totals)
 
-    def _identify(self, nonce: bytes, payload: bytes) -> str:
-        certificate = verify_hello(envelope.unwrap(payload), nonce, self._anchors, int(time.time()))
-        return certificate.device_id
+    def _identify(self, nonce: bytes, payload: bytes) -> Certificate:
+        return verify_hello(envelope.unwrap(payload), nonce, self._anchors, int(time.time()))
+
+
+def _earlier(candidate: Candidate, plan: Plan) -> bool:
+    """Whether a device's record is from before this round; of a round that is taken up again it is not."""
+    return candidate.last_round is None or candidate.last_round < plan.sequence
 
 
 def _read(path: str) -> bytes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from mimo_fed.config import RoundConfig
 from mimo_fed.errors import LocalProtocolError
-from mimo_fed.round.coordinate import Plan, Record
+from mimo_fed.round.cohort import Candidate
+from mimo_fed.round.records import Plan, Record
 from mimo_fed_server.registry.files import write_atomically
 
 
@@ -60,6 +62,17 @@ class StepRow(Base):
     data: Mapped[str]
 
 
+class DeviceRow(Base):
+    """How often a device was asked, and was in a sum: for a fair draw of cohorts."""
+
+    __tablename__ = "device"
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    last_round: Mapped[int | None]
+    num_rounds: Mapped[int]
+    last_contributed: Mapped[int | None]
+    num_contributed: Mapped[int]
+
+
 class FileSpool:
     """Contributions of one round as files, each whole and synced or not there."""
 
@@ -78,13 +91,19 @@ class FileSpool:
         """Return a contribution."""
         return self._path(name).read_bytes()
 
+    def read(self, name: str, start: int, length: int) -> bytes:
+        """Return a part of a contribution."""
+        with self._path(name).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
     def num_bytes(self) -> int:
         """Return the size of all contributions together."""
         return sum(p.stat().st_size for p in self._folder.glob("*.m2"))
 
-    def all(self) -> tuple[bytes, ...]:
-        """Return every contribution, by name."""
-        return tuple(p.read_bytes() for p in sorted(self._folder.glob("*.m2")))
+    def all(self) -> Iterator[bytes]:
+        """Yield every contribution, by name."""
+        yield from (p.read_bytes() for p in sorted(self._folder.glob("*.m2")))
 
     def _path(self, name: str) -> Path:
         if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
@@ -118,8 +137,8 @@ class StoredRound:
         with self._database.session() as session:
             return tuple(Record(r.stage, r.device_id, r.data) for r in session.scalars(query))
 
-    def contributions(self) -> tuple[bytes, ...]:
-        """Return the contributions in the spool."""
+    def contributions(self) -> Iterator[bytes]:
+        """Yield the contributions in the spool, one at a time."""
         return self._spool.all()
 
 
@@ -204,6 +223,17 @@ class RoundsDatabase:
             row = session.scalars(select(RoundRow).where(RoundRow.round_id == round_id)).one()
             row.state = state
 
+    def known_devices(self) -> dict[str, Candidate]:
+        """Return what earlier rounds say of each device."""
+        with self.session() as session:
+            return {row.device_id: _candidate(row) for row in session.scalars(select(DeviceRow))}
+
+    def note_devices(self, records: Iterable[Candidate]) -> None:
+        """Store changed records of devices."""
+        with self.session() as session:
+            for record in records:
+                session.merge(DeviceRow(**asdict(record)))
+
     def num_aborted(self, cycle: int, kind: str) -> int:
         """Return how many rounds of this kind were aborted in the cycle."""
         query = select(RoundRow.sequence).where(
@@ -211,6 +241,16 @@ class RoundsDatabase:
         )
         with self.session() as session:
             return len(session.scalars(query).all())
+
+
+def _candidate(row: DeviceRow) -> Candidate:
+    return Candidate(
+        device_id=row.device_id,
+        last_round=row.last_round,
+        num_rounds=row.num_rounds,
+        last_contributed=row.last_contributed,
+        num_contributed=row.num_contributed,
+    )
 
 
 def _plan(row: RoundRow, config: RoundConfig) -> Plan:

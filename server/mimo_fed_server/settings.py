@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mimo_fed.config import RoundConfig, from_dict
 from mimo_fed.errors import ConfigError
-from mimo_fed.secagg.manifest import MAX_MEMBERS, MIN_MEMBERS
+from mimo_fed.round.cohort import Pace
+from mimo_fed.secagg import MAX_MEMBERS, MIN_MEMBERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class CoordinatorSettings:
     """fewest devices that must be there before a round begins"""
     patience_s: float = 3.0
     """how long the last answers of a short stage are waited for once there are enough"""
+    pace: Pace = field(default_factory=Pace)
+    """when devices that a round does not need come back"""
     test_plaintext: str = ""
     """tests alone: folder for the opened sums"""
     round: RoundConfig = field(default_factory=RoundConfig)
@@ -55,8 +58,11 @@ def load_settings(path: Path) -> CoordinatorSettings:
         raise ConfigError(f"settings cannot be read: {path} ({error.strerror})") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"settings are not TOML: {path} ({error})") from None
-    round_config = from_dict(RoundConfig, raw.pop("round", {}))
-    settings = from_dict(CoordinatorSettings, {**raw, "round": round_config})
+    nested = {
+        "round": from_dict(RoundConfig, raw.pop("round", {})),
+        "pace": from_dict(Pace, raw.pop("pace", {})),
+    }
+    settings = from_dict(CoordinatorSettings, {**raw, **nested})
     num = settings.round
     if not 1 <= num.n_min <= num.n_max <= MAX_MEMBERS or settings.min_devices < MIN_MEMBERS:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,9 @@ from mimo_fed.config import PrivacyConfig, RoundConfig, TrainConfig
 from mimo_fed.errors import ConfigError, PeerProtocolError
 from mimo_fed.events import EventLog, read_events
 from mimo_fed.round import envelope
-from mimo_fed.round.coordinate import Coordination, Outcome, Plan
+from mimo_fed.round.coordinate import Coordination
+from mimo_fed.round.outcome import Outcome
+from mimo_fed.round.records import Plan
 from mimo_fed_client.agent import Agent, stock_handler
 from mimo_fed_client.chat import chat, find_device
 from mimo_fed_client.status import read_report, report_lines, status, status_lines
@@ -34,6 +37,7 @@ def run_round(here: World, fleet: AgentFleet, store: MemoryStore, plan: Plan) ->
         key=here.key,
         anchors=here.anchors,
         spec=here.spec,
+        entropy=os.urandom,
         now_s=time.time,
         events=EventLog(None),
     )
@@ -115,7 +119,9 @@ def test_started_again_it_gives_the_stored_answer_and_trains_nothing(tmp_path: P
         with ExitStack() as stack:
             agents = {n: stack.enter_context(Agent(here.settings(n, rank))) for n, rank in RANKS.items()}
             run_round(here, AgentFleet(agents, here.anchors), store, plan("train", 1, zero.digest()))
-            answer = agents["phone"].handle("contribute", store.kept[0].data)
+            answer = agents["phone"].handle(
+                "contribute", next(r.data for r in store.kept if r.stage == "manifest")
+            )
             assert envelope.unwrap(answer)
         settings = here.settings("phone")
         log = settings.home / "events.jsonl"
@@ -123,7 +129,10 @@ def test_started_again_it_gives_the_stored_answer_and_trains_nothing(tmp_path: P
         assert (settings.home / "personal.safetensors").exists()
         with Agent(settings) as again:
             assert again.model.personal_scale == 1.0
-            assert again.handle("contribute", store.kept[0].data) == answer
+            assert (
+                again.handle("contribute", next(r.data for r in store.kept if r.stage == "manifest"))
+                == answer
+            )
             assert again.usage.seconds["train"] > 0
             with pytest.raises(PeerProtocolError):
                 envelope.unwrap(again.handle("installed", b"[]"))

@@ -1,5 +1,6 @@
 """The coordinator's loop against a real registry, with simulated devices."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from mimo_fed.adapter import GlobalAdapter
 from mimo_fed.errors import ConfigError, RegistryError
 from mimo_fed.events import read_events
 from mimo_fed.round.device import Evaluation
+from mimo_fed_client.audit import Source, verify_release
 from mimo_fed_server.client import RegistryClient
 from mimo_fed_server.coordinator import CoordinatorProcess, run
 from mimo_fed_server.settings import CoordinatorSettings, load_settings
@@ -29,6 +31,7 @@ class Site:
     settings: CoordinatorSettings
     registry: RegistryClient
     home: Path
+    registry_home: Path
 
     def run(self) -> None:
         run(lambda identify: self.fleet, self.settings)
@@ -79,7 +82,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             min_devices=3,
             round=CONFIG,
         )
-        yield Site(fleet, settings, registry, home)
+        yield Site(fleet, settings, registry, home, registry_home)
         registry.close()
 
 
@@ -99,6 +102,39 @@ def test_two_cycles_publish_judge_promote_and_tell(site: Site) -> None:
     notices = [json.loads(n) for n in site.fleet.devices["device-1"].notices]
     assert [(n["release"], n["last"]) for n in notices] == [(1, False), (2, True)]
     assert len(site.events("device.installed")) == 16
+
+
+def test_every_release_comes_with_evidence_that_anybody_can_verify(site: Site) -> None:
+    site.run()
+    trains = [r for r in site.registry.rounds() if r["kind"] == "train"]
+    source = Source(url=site.settings.registry_url, root=(site.registry_home / "root.json").read_bytes())
+    for number, record in enumerate(trains, 1):
+        with source.open() as updater:
+            finding = verify_release(updater, "stable", number)
+        assert finding.audit.round_id == record["round_id"]
+        assert finding.audit.quorum_digest == record["quorum_digest"]
+        assert finding.audit.survivors == tuple(record["survivors"])
+        assert finding.base is not None
+        assert finding.base.number == number - 1
+    assert list(site.home.glob("*.evidence")) == list(site.home.glob("*.safetensors")) == []
+
+
+def test_evidence_outlives_a_kill_between_round_and_publication(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> dict[str, Any]:
+        raise Killed
+
+    with monkeypatch.context() as kill:
+        kill.setattr(CoordinatorProcess, "_publish", killed)
+        with pytest.raises(Killed):
+            site.run()
+    (kept,) = site.home.glob("*.evidence")
+    evidence = kept.read_bytes()
+    site.run()
+    assert not kept.exists()
+    first = site.registry.releases()[1]
+    assert first["evidence_digest"] == hashlib.sha256(evidence).hexdigest()
 
 
 def test_worse_release_is_kept_back_and_the_next_trains_from_it_all_the_same(site: Site) -> None:

@@ -1,6 +1,7 @@
 """What the coordinator keeps on disk, and that a new process goes on with it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 from mimo_fed.config import RoundConfig
 from mimo_fed.errors import ConfigError, LocalProtocolError
 from mimo_fed.events import EventLog
-from mimo_fed.round.coordinate import Coordination, Outcome, Plan, Record
+from mimo_fed.round.cohort import Candidate
+from mimo_fed.round.coordinate import Coordination
+from mimo_fed.round.outcome import Outcome
+from mimo_fed.round.records import Plan, Record
 from mimo_fed_server.coordinator import LOCK_FILE, only_one
 from mimo_fed_server.rounds import FileSpool, RoundsDatabase, StoredRound
 from mimo_fed_server.supervisor import _alive, _named
-from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet
+from tests.simulators.fleet import NOW_S, SPEC, Killed, MemoryFleet, Stream
 from tests.unit.round.test_round import BASE, CONFIG
 
 
@@ -35,6 +39,7 @@ def coordinate(fleet: MemoryFleet, store: StoredRound, plan: Plan) -> Outcome:
         key=fleet.key,
         anchors=fleet.anchors,
         spec=SPEC,
+        entropy=Stream("cohort"),
         now_s=lambda: NOW_S,
         events=EventLog(None),
     ).run(plan)
@@ -93,7 +98,8 @@ def test_spool_keeps_files_in_its_folder(tmp_path: Path) -> None:
     spool.put("car.m2", data)
     spool.put("car.m2", data)
     assert spool.get("car.m2") == data
-    assert spool.all() == (data,)
+    assert tuple(spool.all()) == (data,)
+    assert spool.read("car.m2", 10, 5) == data[10:15]
     for name in ("../car.m2", "", ".hidden", "a/b"):
         with pytest.raises(LocalProtocolError):
             spool.put(name, b"x")
@@ -117,3 +123,14 @@ def test_number_of_an_ended_coordinator_may_be_another_process_by_now(tmp_path: 
         assert _alive(pid_file)
     assert pid_file.read_text() == str(os.getpid())
     assert not _alive(pid_file)
+
+
+def test_records_of_devices_outlive_the_process(tmp_path: Path) -> None:
+    database = RoundsDatabase(tmp_path)
+    car = Candidate(device_id="car", last_round=3, num_rounds=2)
+    database.note_devices([car, Candidate(device_id="phone")])
+    database.note_devices([replace(car, last_contributed=3, num_contributed=1)])
+    database.close()
+    again = RoundsDatabase(tmp_path).known_devices()
+    assert again["car"] == replace(car, last_contributed=3, num_contributed=1)
+    assert again["phone"].last_round is None
