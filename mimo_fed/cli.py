@@ -22,7 +22,7 @@ from mimo_fed import __version__
 from mimo_fed.errors import MimoFedError
 
 COMMANDS_GROUP = "mimo_fed.commands"
-CORE_MODULES = ("mimo_fed.demo.cli", "mimo_fed.data.cli")
+CORE_MODULES = ("mimo_fed.demo.cli", "mimo_fed.data.cli", "mimo_fed.bench.cli")
 
 EXAMPLES = """
 Examples:
@@ -32,6 +32,10 @@ Examples:
   mimo-fed chat --device NAME                talk to one device's model, base and personal side by side
 
   mimo-fed data inspect                      whose text the demo's devices hold
+
+  mimo-fed bench secagg                      what secure aggregation costs on this machine
+
+  mimo-fed round verify RELEASE              check that a release's sums were opened once, for enough devices
 
   mimo-fed registry serve --help             every command says what it needs
 """
