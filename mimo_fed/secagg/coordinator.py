@@ -4,7 +4,7 @@
 
 The session is a pure function of its inputs in their order, so that a killed coordinator replays them. A
 contribution is spooled before it is added; memory holds one accumulator for each sum, and of each
-contribution its header and the hashes of its sealed shares.
+contribution its header and the hash tree over its sealed shares.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mimo_fed.secagg.intake import (
     read_vote,
 )
 from mimo_fed.secagg.manifest import SignedManifest, num_words
-from mimo_fed.secagg.merkle import path
+from mimo_fed.secagg.merkle import path_in
 from mimo_fed.secagg.messages import Ballot, Entry, ballot_digest, encode_quorum, indices_of, mask_of
 from mimo_fed.secagg.opening import OpenedSum, RoundResult, open_sum
 from mimo_fed.secagg.spool import Spool
@@ -235,7 +235,7 @@ class Coordinator:
             at = item.sealed_at + member * item.sealed_length
             yield Writer().blob(item.encoded).raw(item.signature).bytes()
             yield self._spool.read(_spool_name(device_id), at, item.sealed_length)
-            yield b"".join(path(item.leaf_list(), member))
+            yield b"".join(path_in(item.tree, member))
 
     def _opened(self, ballot: Ballot) -> int:
         """Choose the sums that have enough survivors; of the others keep the reason."""

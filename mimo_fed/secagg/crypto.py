@@ -54,7 +54,12 @@ _OUTLIVES: Final = {"certificate": "mimo-fed/1", "file": "mimo-fed/1"}
 
 def tagged(domain: str, message: bytes) -> bytes:
     """Put the protocol's version and a domain before a message."""
-    return f"{_OUTLIVES.get(domain, VERSION)}/{domain}\0".encode() + message
+    return _tag(domain) + message
+
+
+@cache
+def _tag(domain: str) -> bytes:
+    return f"{_OUTLIVES.get(domain, VERSION)}/{domain}\0".encode()
 
 
 def digest(domain: str, message: bytes) -> bytes:

@@ -81,8 +81,8 @@ def quorum_digest(certificate: bytes) -> str:
 def verify_evidence(data: bytes, anchors: Anchors) -> Audit:
     """Check the published evidence of a round.
 
-    Certificates must have been in force at the round's deadline; one that `anchors` revoke does not count. How
-    many devices were enrolled then is not known, so the lottery's threshold is taken as it is.
+    Certificates must have been in force at the round's deadline; one that `anchors` revoke does not count.
+    How many devices were enrolled then is not known, so the lottery's threshold is taken as it is.
 
     Args:
         data: what `encode_evidence` wrote.

@@ -16,7 +16,7 @@ from mimo_fed.errors import PeerProtocolError
 from mimo_fed.secagg.crypto import SIGNATURE_BYTES, digest, digest_of, sealed_bytes, verify
 from mimo_fed.secagg.identity import Anchors, check_name
 from mimo_fed.secagg.manifest import SignedManifest, num_words
-from mimo_fed.secagg.merkle import leaf, root
+from mimo_fed.secagg.merkle import Tree, leaf, tree
 from mimo_fed.secagg.messages import (
     HASH_BYTES,
     MAX_HEADER,
@@ -44,7 +44,7 @@ class Contribution:
         encoded: the header.
         signature: the contributor's, over the header.
         header: decoded.
-        leaves: hashes of the sealed shares, joined.
+        tree: over the hashes of the sealed shares.
         sealed_at: where in M2 the first sealed share begins; they are all `sealed_length` bytes.
         sealed_length: bytes of one sealed share.
     """
@@ -52,7 +52,7 @@ class Contribution:
     encoded: bytes
     signature: bytes
     header: Header
-    leaves: bytes
+    tree: Tree
     sealed_at: int
     sealed_length: int
 
@@ -63,7 +63,8 @@ class Contribution:
 
     def leaf_list(self) -> tuple[bytes, ...]:
         """Return the hashes of the sealed shares, by member."""
-        return tuple(self.leaves[at : at + HASH_BYTES] for at in range(0, len(self.leaves), HASH_BYTES))
+        leaves = self.tree[0]
+        return tuple(leaves[at : at + HASH_BYTES] for at in range(0, len(leaves), HASH_BYTES))
 
 
 def verify_header(signed: SignedManifest, encoded: bytes, signature: bytes) -> Header:
@@ -113,14 +114,14 @@ def read_contribution(
     if at + sum(sizes) != len(m2):
         raise PeerProtocolError(f"contribution: another length: {header.device_id}, {len(m2)} bytes")
     words = dict(_cut(header.indices, sizes, view, at))
-    leaves = [leaf(bytes(piece)) for piece in pieces]
-    if root(leaves) != header.sealed or digest_of("words", words.values()) != header.words:
+    hashes = tree([leaf(bytes(piece)) for piece in pieces])
+    if hashes[-1] != header.sealed or digest_of("words", words.values()) != header.words:
         raise PeerProtocolError(f"contribution: not what its header signs: {header.device_id}")
     kept = Contribution(
         encoded=encoded,
         signature=signature,
         header=header,
-        leaves=b"".join(leaves),
+        tree=hashes,
         sealed_at=sealed_at,
         sealed_length=length,
     )

@@ -7,9 +7,14 @@ leaves. Leaves and nodes are hashed under domain tags of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from mimo_fed.errors import PeerProtocolError
 from mimo_fed.secagg.crypto import digest
+
+Tree = tuple[bytes, ...]
+"""a hash tree: the hashes of each level, joined; the leaves first, the root last"""
+_HASH_BYTES: Final = 32
 
 
 def leaf(data: bytes) -> bytes:
@@ -17,22 +22,30 @@ def leaf(data: bytes) -> bytes:
     return digest("leaf", data)
 
 
+def tree(leaves: Sequence[bytes]) -> Tree:
+    """Hash a list of at least one leaf, level by level; a node without a neighbour moves up as it is."""
+    levels = [b"".join(leaves)]
+    while len(levels[-1]) > _HASH_BYTES:
+        pairs = [levels[-1][at : at + 2 * _HASH_BYTES] for at in range(0, len(levels[-1]), 2 * _HASH_BYTES)]
+        levels.append(b"".join(digest("node", p) if len(p) > _HASH_BYTES else p for p in pairs))
+    return tuple(levels)
+
+
 def root(leaves: Sequence[bytes]) -> bytes:
     """Hash a list of at least one leaf to 32 bytes."""
-    if len(leaves) == 1:
-        return leaves[0]
-    left = _left(len(leaves))
-    return _node(root(leaves[:left]), root(leaves[left:]))
+    return tree(leaves)[-1]
 
 
 def path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """Return the hashes that lead from leaf `index` to the root, lowest first."""
-    if len(leaves) == 1:
-        return ()
-    left = _left(len(leaves))
-    if index < left:
-        return (*path(leaves[:left], index), root(leaves[left:]))
-    return (*path(leaves[left:], index - left), root(leaves[:left]))
+    return path_in(tree(leaves), index)
+
+
+def path_in(levels: Tree, index: int) -> tuple[bytes, ...]:
+    """Return the hashes that lead from leaf `index` to the root of a tree at hand, lowest first."""
+    starts = [((index >> height) ^ 1) * _HASH_BYTES for height in range(len(levels))]
+    found = [level[at : at + _HASH_BYTES] for level, at in zip(levels, starts, strict=True)]
+    return tuple(sibling for sibling in found if sibling)
 
 
 def path_length(index: int, size: int) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from mimo_fed.codec import Writer
 from mimo_fed.secagg import Coordinator, Entropy
 from mimo_fed.secagg.consistency import prove
 from mimo_fed.secagg.contribute import _mask, _seal_rows
 from mimo_fed.secagg.crypto import KEY_BYTES, Keystream, SigningKey, digest, digest_of, seal
+from mimo_fed.secagg.intake import read_contribution
 from mimo_fed.secagg.merkle import leaf, root
 from mimo_fed.secagg.messages import (
     SHARE_NONCE_BYTES,
@@ -91,6 +94,17 @@ class Dealer:
         header = self.header(sealed).encode(self.rig.signed.mh)
         signature = (key or self.rig.keys[self.device_id]).sign("contribution", header)
         return b"".join((Writer().blob(header).raw(signature).bytes(), *sealed, *self.words.values()))
+
+
+def copied(rig: Rig, device_id: str, m2: bytes) -> bytes:
+    """A contribution that repeats the sealed rows and the words of another device's as its own."""
+    kept, words = read_contribution(rig.signed, m2)
+    copy = Dealer(rig, device_id, {s.name: np.zeros(s.dim, np.uint32) for s in rig.manifest.sums})
+    for i in range(rig.manifest.committee.size):
+        at = kept.sealed_at + i * kept.sealed_length
+        copy.sealed[i] = m2[at : at + kept.sealed_length]
+    copy.words = {index: bytes(data) for index, data in words}
+    return copy.m2()
 
 
 def gathered(rig: Rig, replaced: Mapping[str, bytes], seed: int = 0) -> dict[str, dict[str, Vector]]:

@@ -10,11 +10,11 @@ import pytest
 from mimo_fed.codec import Writer
 from mimo_fed.errors import LocalProtocolError, PeerProtocolError, RoundAborted
 from mimo_fed.secagg import MODULUS, REFERENCE, Mode, RoundResult, SumSpec
-from mimo_fed.secagg.intake import REASONS
+from mimo_fed.secagg.intake import REASONS, read_contribution
 from mimo_fed.secagg.messages import mask_of
 from mimo_fed.secagg.shamir import NUM_MASKS, SHARE_DTYPE
 from mimo_fed.secagg.words import error_bound
-from tests.adversary.forge import Dealer, gathered
+from tests.adversary.forge import Dealer, copied, gathered
 from tests.unit.secagg.rig import Rig, Vector, plain_sum
 
 SUMS = {"a": 40}
@@ -28,7 +28,7 @@ def dealer(rig: Rig, index: int = 3) -> Dealer:
 def check_sum(rig: Rig, result: RoundResult, inputs: dict[str, dict[str, Vector]], name: str = "a") -> None:
     devices = result.sums[name].devices
     error = np.abs(result.sums[name].total_D - plain_sum(inputs[d][name] for d in devices)).max()
-    assert error <= (0 if rig.suite == REFERENCE else error_bound(len(devices), 16))
+    assert error <= (0 if rig.suite == REFERENCE else error_bound(len(devices), rig.manifest.word_bits))
 
 
 def test_a_dealer_that_does_not_lie_is_taken() -> None:
@@ -39,14 +39,26 @@ def test_a_dealer_that_does_not_lie_is_taken() -> None:
     check_sum(rig, result, inputs)
 
 
-def test_shares_sealed_for_somebody_else_cost_the_contributor_its_place() -> None:
-    rig = Rig(4, SUMS)
+@pytest.mark.parametrize("word_bits", [16, 24])
+def test_shares_sealed_for_somebody_else_cost_the_contributor_its_place(word_bits: int) -> None:
+    rig = Rig(4, SUMS, word_bits=word_bits)
     liar = dealer(rig)
     liar.sealed[0] = liar.seal_to(1, liar.rows[0].astype(SHARE_DTYPE).tobytes())
     inputs = gathered(rig, {liar.device_id: liar.m2()})
     result = rig.finish()
     assert result.accused == ((rig.ids[0], liar.device_id, BAD_SEAL),)
     assert result.survivors == tuple(rig.ids[:3])
+    check_sum(rig, result, inputs)
+
+
+def test_shares_and_words_copied_from_another_contributor() -> None:
+    """To be in the sum twice, a device has a colluder repeat its message: no member can open that seal."""
+    rig = Rig(4, SUMS)
+    inputs = rig.random_inputs(0)
+    first = rig.m2(rig.ids[0], inputs[rig.ids[0]])
+    gathered(rig, {rig.ids[0]: first, rig.ids[3]: copied(rig, rig.ids[3], first)})
+    result = rig.finish()
+    assert result.accused == tuple((d, rig.ids[3], BAD_SEAL) for d in rig.ids)
     check_sum(rig, result, inputs)
 
 
@@ -171,14 +183,19 @@ def test_the_same_bytes_again_are_added_once() -> None:
 
 
 def test_pieces_of_two_contributions() -> None:
+    """Header and signature of one, with a sealed row or the words of the other."""
     rig = Rig(4, SUMS)
-    one, other = dealer(rig), dealer(rig)
-    for piece in (one.words[0], one.m2()[-1000:-500]):
-        first = one.m2()
-        mixed = first.replace(piece, other.words[0][: len(piece)]) if piece in first else first[:-1] + b"\0"
-        assert mixed != first
-        with pytest.raises(PeerProtocolError, match="not what its header signs"):
-            rig.coordinator.add(mixed)
+    inputs = rig.random_inputs(0)[rig.ids[3]]
+    first, second = rig.m2(rig.ids[3], inputs), rig.m2(rig.ids[3], inputs)
+    kept, _ = read_contribution(rig.signed, first)
+    row = slice(kept.sealed_at + kept.sealed_length, kept.sealed_at + 2 * kept.sealed_length)
+    words = slice(kept.sealed_at + 4 * kept.sealed_length, None)
+    for piece in (row, words):
+        mixed = bytearray(first)
+        mixed[piece] = second[piece]
+        with pytest.raises(PeerProtocolError, match="not what its header signs: device-03"):
+            rig.coordinator.add(bytes(mixed))
+    assert rig.coordinator.add(first) == rig.ids[3]
 
 
 def test_a_contribution_beyond_n_max() -> None:

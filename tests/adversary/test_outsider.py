@@ -211,6 +211,18 @@ def test_members_refuse_one_key_under_two_names_though_the_coordinator_let_it_in
         )
 
 
+def test_members_refuse_one_device_id_under_two_keys_though_the_coordinator_let_it_in() -> None:
+    rig = Rig(3, SUMS, mode="helper")
+    inputs, d = rig.random_inputs(0), rig.ids[0]
+    rig.coordinator.add(rig.m2(d, inputs[d]))
+    twin = Coordinator(rig.signed, rig.anchors, MemorySpool())
+    key = SigningKey.generate(rig.entropy)
+    twin.add(guest_of(rig, certify(rig, d, key), key))
+    parts = [request_parts(coordinator, 0)[0] for coordinator in (rig.coordinator, twin)]
+    with pytest.raises(PeerProtocolError, match="two devices with one key, or one twice: device-00"):
+        rig.members[rig.member_ids[0]].receive(request_of(rig, parts), rig.anchors)
+
+
 def test_one_serial_for_two_members() -> None:
     """A revocation names a serial: two devices under one could not be told apart."""
     rig = Rig(3, SUMS)

@@ -6,6 +6,7 @@ The real code's refusal of the same lie stands in the file of the attacker.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ from mimo_fed.secagg.messages import ballot_digest, encode_quorum
 from mimo_fed.secagg.modular import multiply
 from mimo_fed.secagg.shamir import base_points, lagrange
 from tests.adversary import strawmen
-from tests.adversary.forge import Dealer, ballot_of, entries_of, voting_rig
+from tests.adversary.forge import Dealer, ballot_of, copied, entries_of, voting_rig
 from tests.unit.secagg.rig import NOW_S, Rig, Vector, plain_sum
 
 SUMS = {"a": 40}
@@ -290,6 +291,26 @@ def test_unsigned_contributions_let_the_coordinator_play_everybody_but_the_victi
         rig.coordinator.add(m2)
     rig.coordinator.close()
     assert is_vector_of(rig, inputs, victim, rig.finish().sums["a"].total_D)
+
+
+def test_seals_without_a_sender_let_colluders_drown_the_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They repeat the victim's message under their own names: seven times its weight, and one other's.
+
+    The proof of the shares stands in the way as well: here it is left out too.
+    """
+    for module in ("contribute", "shares"):
+        code = sys.modules[f"mimo_fed.secagg.{module}"]
+        monkeypatch.setattr(code, "seal_context", strawmen.context_without_sender)
+    monkeypatch.setattr("mimo_fed.secagg.shares.check_shares", strawmen.accepts_shares)
+    rig = Rig(8, {"a": 3}, suite=REFERENCE, n_min=8)
+    victim, other = np.array([3, 1, 4], np.uint32), np.array([5, 6, 2], np.uint32)
+    message = rig.m2(rig.ids[0], {"a": victim})
+    rig.coordinator.add(message)
+    rig.coordinator.add(rig.m2(rig.ids[1], {"a": other}))
+    for d in rig.ids[2:]:
+        rig.coordinator.add(copied(rig, d, message))
+    rig.coordinator.close()
+    assert np.array_equal(rig.finish().sums["a"].total_D // 7, victim)
 
 
 def test_groups_that_a_contributor_chooses_let_one_device_spoil_the_robust_mean() -> None:

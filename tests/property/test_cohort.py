@@ -64,9 +64,7 @@ def test_records_count_rounds_once_however_often_they_are_noted(
     beacon=st.binary(min_size=32, max_size=32),
     data=st.data(),
 )
-def test_groups_cover_the_cohort_evenly(
-    cohort: set[str], beacon: bytes, data: st.DataObject
-) -> None:
+def test_groups_cover_the_cohort_evenly(cohort: set[str], beacon: bytes, data: st.DataObject) -> None:
     num_groups = data.draw(st.integers(5, len(cohort)))
     n_min = len(cohort) // num_groups
     groups = assign_groups(sorted(cohort), beacon, num_groups)

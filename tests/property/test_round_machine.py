@@ -300,4 +300,4 @@ TestRound.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 TestSampledRound = SampledMachine.TestCase
-TestSampledRound.settings = settings(TestRound.settings, max_examples=8, stateful_step_count=12)
+TestSampledRound.settings = settings(TestRound.settings, max_examples=5, stateful_step_count=12)

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from mimo_fed.secagg import CLASSIC, HYBRID, MODULUS, Arithmetic, choose
-from mimo_fed.secagg.crypto import Keystream
+from mimo_fed.secagg.crypto import Box, Keystream
 from mimo_fed.secagg.intake import read_contribution
 from mimo_fed.secagg.manifest import NUM_CHECKS
+from mimo_fed.secagg.messages import seal_context
+from mimo_fed.secagg.modular import multiply
 from mimo_fed.secagg.ring import BINOMIAL, binomial, public_key
+from mimo_fed.secagg.shamir import base_points, lagrange
 from mimo_fed.secagg.words import error_bound, read_words
 from tests.unit.secagg.rig import Rig, Vector, plain_sum
 
@@ -106,6 +109,29 @@ def test_ciphertexts_of_two_devices_two_sums_and_two_rounds_are_not_correlated(w
     a, b = (read_words(data, word_bits)[:DIM].astype(float) for _, data in words)
     for left, right in ((one, other), (one, later), (a, b)):
         assert correlation(left, right) < 5
+
+
+def random_values(rig: Rig, m2: bytes) -> np.ndarray:
+    """The values of a sharing at the points where no secret stands, from the rows of r members."""
+    c, (kept, _) = rig.manifest.committee, read_contribution(rig.signed, m2)
+    rows = []
+    for i, recipient in enumerate(rig.member_ids[: c.threshold]):
+        header, at = kept.header, kept.sealed_at + i * kept.sealed_length
+        context = seal_context(rig.signed.mh, header.device_id, recipient, header.nonce, header.sums)
+        row = Box(rig.suite, rig.secrets[recipient]).unseal(context, m2[at : at + kept.sealed_length])
+        rows.append(np.frombuffer(row, "<u4"))
+    hidden = base_points(c.threshold)[c.packing :]
+    matrix = lagrange(tuple(range(1, c.threshold + 1)), hidden)
+    return multiply(matrix, np.stack(rows).astype(np.uint64)).ravel()
+
+
+def test_the_random_values_of_a_sharing_are_uniform_and_fresh_for_each_contribution() -> None:
+    """A corrupt member knows its row: were these values known as well, it would know the key."""
+    rig = Rig(8, {"a": 10})
+    one, other = (random_values(rig, rig.m2(d, {"a": np.zeros(10, np.uint32)})) for d in rig.ids[:2])
+    for values in (one, other):
+        assert abs(chi_square(np.bincount((values >> np.uint64(23)).astype(np.int64), minlength=256))) < 5
+    assert correlation(one.astype(float), other.astype(float)) < 5
 
 
 def error_of(n: int, word_bits: int, suite: str = CLASSIC, dim: int = 60_000) -> np.ndarray:

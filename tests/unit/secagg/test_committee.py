@@ -98,7 +98,7 @@ def test_the_threshold_of_a_small_population_lets_everybody_win() -> None:
 
 
 def test_about_four_times_as_many_devices_win_as_a_committee_has() -> None:
-    population, draws = 10_000, 20
+    population, draws = 10_000, 5
     bound = lottery_bound(population)
     wins = sum(
         lottery_number(beacon(f"{draw:064x}"), f"device-{i}") < bound
