@@ -19,7 +19,7 @@ READY = $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test check fmt bench vectors fuzz coverage cluster lock install clean
+.PHONY: demo test check fmt bench vectors fuzz coverage mutants cluster lock install clean
 
 demo: $(READY)
 	$(BIN)/mimo-fed demo --rounds $(ROUNDS) --base $(BASE)
@@ -55,6 +55,12 @@ fuzz: $(READY)
 coverage: $(READY)
 	$(BIN)/python -m pytest -q -n 2 tests/unit/secagg tests/property tests/adversary \
 	  --cov=mimo_fed.secagg --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+# Which changes to the checks of peers' messages no test notices; docs/log.md judges those that are left.
+mutants: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python mutmut==3.8.1
+	$(BIN)/mutmut run --max-children 2
+	$(BIN)/mutmut results
 
 cluster: $(READY)
 	$(BIN)/python -m pytest -m cluster --timeout=1800
