@@ -37,6 +37,12 @@ def show(finished: Finished, console: Console) -> None:
     for line in finished.sight.lines():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print()
+    console.print(
+        "What anybody can check of the last round, with `mimo-fed round verify` on a running registry:"
+    )
+    for line in finished.audited:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    console.print()
     best = max(found["devices"], key=lambda d: d["bpb"]["base"] - d["bpb"]["personal"])
     for label, value in (
         ("report", str(layout.page)),

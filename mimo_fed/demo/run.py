@@ -17,6 +17,8 @@ from mimo_fed.demo.layout import DemoSettings, Layout
 from mimo_fed.demo.live import Tail, View, follow
 from mimo_fed.demo.processes import Processes
 from mimo_fed.demo.see import Sight
+from mimo_fed_client.audit import device_source, verify_release
+from mimo_fed_client.audit_lines import lines
 
 Json = dict[str, Any]
 
@@ -32,6 +34,8 @@ class Finished:
     layout: Layout
     report: Json
     sight: Sight
+    audited: list[str]
+    """what anybody can check of the last round"""
 
 
 def run(settings: DemoSettings, console: Console) -> Finished:
@@ -71,7 +75,19 @@ def run(settings: DemoSettings, console: Console) -> Finished:
         follow(view, tail, ended=reported)
         records, wall_s = cluster.records(), time.monotonic() - began
         view.say("devices have reported")
-    return _write(settings, layout, devices, records, wall_s=wall_s)
+        audited = _audit(layout, devices[0].name)
+        view.say("the last round's evidence was verified from the pinned root")
+    return _write(settings, layout, devices, records, audited, wall_s=wall_s)
+
+
+def _audit(layout: Layout, device: str) -> list[str]:
+    """Verify the newest release's round as an outsider would, by what one device pins.
+
+    Raises:
+        VerificationError: the evidence does not hold.
+    """
+    with device_source(layout.device(device)).open() as updater:
+        return lines(verify_release(updater, "dev", None))
 
 
 def _environment(settings: DemoSettings, layout: Layout) -> dict[str, str]:
@@ -87,6 +103,7 @@ def _write(
     layout: Layout,
     devices: Sequence[DemoDevice],
     records: list[Json],
+    audited: list[str],
     *,
     wall_s: float,
 ) -> Finished:
@@ -116,4 +133,4 @@ def _write(
     sight = see.look(layout.coordinator, last, str(last["survivors"][0]))
     report.write_json(layout.report, found)
     layout.page.write_text(html.page(found, name=settings.name, sight=sight), encoding="utf-8")
-    return Finished(settings=settings, layout=layout, report=found, sight=sight)
+    return Finished(settings=settings, layout=layout, report=found, sight=sight, audited=audited)

@@ -104,7 +104,13 @@ def _ending(tmp_path: Path, found: dict[str, object], settings: DemoSettings) ->
         votes=3,
     )
     output = io.StringIO()
-    finished = Finished(settings=settings, layout=Layout(tmp_path, settings.name), report=found, sight=sight)
+    finished = Finished(
+        settings=settings,
+        layout=Layout(tmp_path, settings.name),
+        report=found,
+        sight=sight,
+        audited=["The evidence holds"],
+    )
     show(finished, Console(file=output, width=80))
     return output.getvalue()
 
