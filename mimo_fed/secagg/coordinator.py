@@ -31,7 +31,7 @@ from mimo_fed.secagg.intake import (
     read_vote,
 )
 from mimo_fed.secagg.manifest import SignedManifest, num_words
-from mimo_fed.secagg.merkle import path_in
+from mimo_fed.secagg.merkle import path
 from mimo_fed.secagg.messages import Ballot, Entry, ballot_digest, encode_quorum, indices_of, mask_of
 from mimo_fed.secagg.opening import OpenedSum, RoundResult, open_sum
 from mimo_fed.secagg.spool import Spool
@@ -235,7 +235,7 @@ class Coordinator:
             at = item.sealed_at + member * item.sealed_length
             yield Writer().blob(item.encoded).raw(item.signature).bytes()
             yield self._spool.read(_spool_name(device_id), at, item.sealed_length)
-            yield b"".join(path_in(item.tree, member))
+            yield b"".join(path(item.tree, member))
 
     def _opened(self, ballot: Ballot) -> int:
         """Choose the sums that have enough survivors; of the others keep the reason."""

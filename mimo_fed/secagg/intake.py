@@ -61,11 +61,6 @@ class Contribution:
         """The name of this contribution in ballots."""
         return digest("contribution", self.encoded)
 
-    def leaf_list(self) -> tuple[bytes, ...]:
-        """Return the hashes of the sealed shares, by member."""
-        leaves = self.tree[0]
-        return tuple(leaves[at : at + HASH_BYTES] for at in range(0, len(leaves), HASH_BYTES))
-
 
 def verify_header(signed: SignedManifest, encoded: bytes, signature: bytes) -> Header:
     """Check that a header is of this round and signed by the key in its certificate.

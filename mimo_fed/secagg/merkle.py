@@ -36,13 +36,8 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return tree(leaves)[-1]
 
 
-def path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+def path(levels: Tree, index: int) -> tuple[bytes, ...]:
     """Return the hashes that lead from leaf `index` to the root, lowest first."""
-    return path_in(tree(leaves), index)
-
-
-def path_in(levels: Tree, index: int) -> tuple[bytes, ...]:
-    """Return the hashes that lead from leaf `index` to the root of a tree at hand, lowest first."""
     starts = [((index >> height) ^ 1) * _HASH_BYTES for height in range(len(levels))]
     found = [level[at : at + _HASH_BYTES] for level, at in zip(levels, starts, strict=True)]
     return tuple(sibling for sibling in found if sibling)

@@ -234,7 +234,7 @@ ACTS: dict[str, Act] = {
     "round": lambda _, op, store: round_to_words(np.array(op["values"], np.uint64), op["bits"]),
     "unmask": _unmask,
     "tree.root": lambda _, op, store: merkle.root(_leaves(op, store)),
-    "tree.path": lambda _, op, store: b"".join(merkle.path(_leaves(op, store), op["index"])),
+    "tree.path": lambda _, op, store: b"".join(merkle.path(merkle.tree(_leaves(op, store)), op["index"])),
     "tree.check": lambda _, op, store: _check_path(op, store),
     "share": lambda _, op, store: packed(_sharing(op, store).shares()[op["member"]][: op.get("take")]),
     "proof": lambda _, op, store: packed(prove(_sharing(op, store), store.get(op["challenge"]))),

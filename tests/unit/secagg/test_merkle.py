@@ -8,7 +8,7 @@ import pytest
 
 from mimo_fed.errors import PeerProtocolError
 from mimo_fed.secagg.crypto import digest
-from mimo_fed.secagg.merkle import check_path, leaf, path, path_length, root
+from mimo_fed.secagg.merkle import check_path, leaf, path, path_length, root, tree
 
 SIZES = (1, 2, 3, 5, 7, 8, 24, 64)
 
@@ -36,7 +36,7 @@ def test_every_entry_is_under_its_root_in_its_own_place_alone(size: int) -> None
     leaves = [leaf(d) for d in data]
     top = root(leaves)
     for i in range(size):
-        hashes = path(leaves, i)
+        hashes = path(tree(leaves), i)
         assert len(hashes) == path_length(i, size)
         check_path(top, data[i], i, size, hashes)
         for j in set(range(size)) - {i}:
@@ -48,7 +48,7 @@ def test_every_entry_is_under_its_root_in_its_own_place_alone(size: int) -> None
 def test_another_entry_hash_or_root_is_refused(size: int) -> None:
     data = entries(size)
     leaves = [leaf(d) for d in data]
-    top, hashes = root(leaves), path(leaves, 1)
+    top, hashes = root(leaves), path(tree(leaves), 1)
     for expected, entry, climbed in (
         (top, b"another", hashes),
         (bytes(32), data[1], hashes),

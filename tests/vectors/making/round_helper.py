@@ -214,7 +214,7 @@ def _entry(stage: Stage, member: int, m2: str) -> list[bytes]:
         Writer().blob(kept.encoded).bytes(),
         kept.signature,
         row,
-        b"".join(path(kept.leaf_list(), member)),
+        b"".join(path(kept.tree, member)),
     ]
 
 
