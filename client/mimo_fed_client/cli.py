@@ -1,4 +1,4 @@
-"""Commands of the device's side: `agent`, `chat` and `round`.
+"""Commands of the device's side: `agent`, `chat`, `round` and `helper`.
 
 Imports are inside the commands, so that `--help` needs neither torch nor a network library.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimo_fed.errors import ConfigError
+from mimo_fed_client import helper_cli
 
 if TYPE_CHECKING:
     from mimo_fed_client.audit import Finding, Source
@@ -74,6 +75,7 @@ def register(app: typer.Typer) -> None:
     rounds.callback()(_rounds)
     rounds.command("verify", epilog=ROUND_EXAMPLES)(round_verify)
     app.add_typer(rounds, name="round")
+    helper_cli.register(app)
 
 
 def agent_enrol(config: Config, as_json: Json = False) -> None:

@@ -119,7 +119,7 @@ class LocalDevice:
         """
         return self._releases.base(digest)
 
-    def train(self, base: bytes, config: RoundConfig, round_id: str) -> TrainedUpdate:
+    def train(self, base: bytes, config: RoundConfig, seed: str) -> TrainedUpdate:
         """Train the personal adapter, then the global one, both from `base`; what serves is mounted again.
 
         Raises:
@@ -129,27 +129,27 @@ class LocalDevice:
         """
         self.machine.move("train")
         try:
-            update = self._train(base, config, round_id)
+            update = self._train(base, config, seed)
         except BaseException:
             self.machine.move("failed")
             raise
         self.machine.move("trained")
         return update
 
-    def _train(self, base: bytes, config: RoundConfig, round_id: str) -> TrainedUpdate:
+    def _train(self, base: bytes, config: RoundConfig, seed: str) -> TrainedUpdate:
         mounted, corpus = self._mounted, self._mounted.corpus
         self._train_config = config.train
-        seed = _seed(self._device_id, round_id)
+        drawn = _seed(self._device_id, seed)
         with self._compute.hold(self._stop) as waited_s:
             self._usage.add("train", -waited_s)  # the round's driver counts it with the training
             try:
                 mounted.mount(base)
-                self._train_personal(config.train, seed, config.train.num_personal_steps)
+                self._train_personal(config.train, drawn, config.train.num_personal_steps)
                 found = mounted.model.train_global(
                     corpus.train,
                     rank=self._rank,
                     config=config.train,
-                    seed=seed,
+                    seed=drawn,
                     held_out=corpus.held_out,
                     progress=self._progress("train"),
                     stop=self._stop,

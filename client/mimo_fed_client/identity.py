@@ -1,16 +1,40 @@
-"""Who this device is: its signing key, made here, and the certificate that the authority gave it."""
+"""Who a device or helper is: its signing key, made here, and the certificate that the authority gave it."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mimo_fed.errors import ConfigError
 from mimo_fed.secagg import Certificate, Entropy, SigningKey
 from mimo_fed_client.durable import remove_durably, write_durably
 from mimo_fed_client.enrol import enrol
-from mimo_fed_client.settings import AgentSettings
+
+
+class Enrolling(Protocol):
+    """Settings of whoever enrols."""
+
+    @property
+    def device_id(self) -> str:
+        """The name in the certificate."""
+        ...
+
+    @property
+    def home(self) -> Path:
+        """Folder of key and certificate."""
+        ...
+
+    @property
+    def authority_url(self) -> str:
+        """Where to enrol."""
+        ...
+
+    @property
+    def token_file(self) -> Path | None:
+        """One-time token for enrolment."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,7 +45,7 @@ class Identity:
     certificate: Certificate
 
 
-def load_identity(settings: AgentSettings) -> Identity | None:
+def load_identity(settings: Enrolling) -> Identity | None:
     """Return this device's identity; None if it is not enrolled yet.
 
     Raises:
@@ -37,7 +61,7 @@ def load_identity(settings: AgentSettings) -> Identity | None:
     return Identity(key, certificate)
 
 
-def enrol_device(settings: AgentSettings, *, entropy: Entropy = os.urandom) -> Identity:
+def enrol_device(settings: Enrolling, *, entropy: Entropy = os.urandom) -> Identity:
     """Get a certificate for a key made here; an enrolled device keeps what it has.
 
     The key is stored before it is named to anyone, so that a kill on the way costs nothing: the token gives
@@ -55,18 +79,30 @@ def enrol_device(settings: AgentSettings, *, entropy: Entropy = os.urandom) -> I
             f"device is not enrolled: {settings.device_id}",
             hint="set authority_url and token_file; `mimo-fed authority token` makes a token",
         )
-    key_file, certificate_file = _files(settings)
-    if not key_file.exists():
-        write_durably(key_file, SigningKey.generate(entropy).to_bytes())
-    key = SigningKey.from_bytes(_read(key_file))
+    key = own_key(settings, entropy=entropy)
     token = _read(settings.token_file).decode("ascii", errors="replace").strip()
     certificate = enrol(settings.authority_url, token, settings.device_id, key)
-    write_durably(certificate_file, certificate.encode())
+    write_durably(_files(settings)[1], certificate.encode())
     remove_durably(settings.token_file)
     return Identity(key, certificate)
 
 
-def _files(settings: AgentSettings) -> tuple[Path, Path]:
+def own_key(settings: Enrolling, *, entropy: Entropy = os.urandom) -> SigningKey:
+    """Return the signing key; made at the first call, and its private half never leaves the folder."""
+    if (known := known_key(settings)) is not None:
+        return known
+    key = SigningKey.generate(entropy)
+    write_durably(_files(settings)[0], key.to_bytes())
+    return key
+
+
+def known_key(settings: Enrolling) -> SigningKey | None:
+    """Return the signing key; None if none was made yet."""
+    key_file, _ = _files(settings)
+    return SigningKey.from_bytes(_read(key_file)) if key_file.exists() else None
+
+
+def _files(settings: Enrolling) -> tuple[Path, Path]:
     return settings.home / "key", settings.home / "certificate"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,11 +15,13 @@ N_MIN_FLOOR = 16
 """a device asks for at least this many in a sum; a lower floor is for tests alone, and said loudly"""
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of a settings file: frozen, and an unknown key is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PolicySettings(_Table):
+class PolicySettings(Table):
     """What the owner allows, whatever the coordinator asks."""
 
     n_min_floor: Annotated[int, Field(ge=2)] = N_MIN_FLOOR
@@ -43,7 +45,7 @@ class PolicySettings(_Table):
         return Policy(**self.model_dump())
 
 
-class InstallSettings(_Table):
+class InstallSettings(Table):
     """How a release is tried and settled in."""
 
     loss_bound: Annotated[float, Field(ge=0)] = 0.05
@@ -56,7 +58,7 @@ class InstallSettings(_Table):
     """write report.json after every install, not only after the last of a run"""
 
 
-class AgentSettings(_Table):
+class AgentSettings(Table):
     """One device."""
 
     device_id: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -99,11 +101,27 @@ class AgentSettings(_Table):
         return self.compute_dir or self.home.parent / "compute"
 
 
+T = TypeVar("T", bound=Table)
+
 _PATHS = ("home", "corpus", "root_file", "token_file", "root_certificates", "compute_dir")
 
 
 def load_settings(path: Path) -> AgentSettings:
-    """Read a settings file; relative paths are from its folder.
+    """Read an agent's settings file; relative paths are from its folder.
+
+    Raises:
+        ConfigError: it cannot be read, is not TOML, or a key is unknown, missing or out of range.
+    """
+    return load_table(path, AgentSettings, _PATHS)
+
+
+def load_table(path: Path, kind: type[T], paths: tuple[str, ...]) -> T:
+    """Read a settings file.
+
+    Args:
+        path: the TOML file.
+        kind: what it holds.
+        paths: keys whose values are paths, relative to the file's folder.
 
     Raises:
         ConfigError: it cannot be read, is not TOML, or a key is unknown, missing or out of range.
@@ -114,15 +132,13 @@ def load_settings(path: Path) -> AgentSettings:
         raise ConfigError(f"settings cannot be read ({error.strerror}): {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"settings are not TOML ({error}): {path}") from None
-    for key in _PATHS:
+    for key in paths:
         if isinstance(raw.get(key), str):
             raw[key] = (path.resolve().parent / Path(raw[key]).expanduser()).resolve()
     try:
-        return AgentSettings.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(
-            _explain(error, path), hint=f"known: {', '.join(AgentSettings.model_fields)}"
-        ) from None
+        raise ConfigError(_explain(error, path), hint=f"known: {', '.join(kind.model_fields)}") from None
 
 
 def _explain(error: ValidationError, path: Path) -> str:

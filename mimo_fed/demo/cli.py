@@ -20,6 +20,9 @@ def demo(
     ] = "mimo-smol",
     name: Annotated[str, typer.Option(help="Name of the run; one of the same name is replaced.")] = "demo",
     devices: Annotated[int, typer.Option(min=3, max=8, help="How many of the eight devices.")] = 8,
+    helpers: Annotated[
+        int, typer.Option(min=0, max=7, help="Helper organisations that open the sums: 3, 5, 7, or none.")
+    ] = 0,
     runs: Annotated[Path, typer.Option(help="Folder that holds runs.")] = Path("runs"),
     deadline_s: Annotated[
         float, typer.Option(min=10, help="Longest that one round may take, seconds.")
@@ -30,7 +33,8 @@ def demo(
 ) -> None:
     """Run the whole loop on this machine: real text, real training, real encryption, real processes.
 
-    Device agents, SuperLink, coordinator, registry and enrolment authority each run as a process.
+    Device agents, SuperLink, coordinator, registry and enrolment authority each run as a process. With
+    --helpers, organisations with pinned keys open the sums, and a device may vanish once it has contributed.
 
     Keys, logs, events and reports of the run are in runs/NAME.
     """
@@ -45,6 +49,7 @@ def demo(
         rounds=rounds,
         base=str(Path(base).resolve()) if Path(base).is_dir() else base,
         devices=devices,
+        helpers=helpers,
         runs=runs,
         deadline_s=deadline_s,
         test_plaintext=test_plaintext,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
@@ -18,6 +19,7 @@ from mimo_fed.demo.layout import (
     Ports,
     agent_table,
     coordinator_table,
+    helper_table,
     write_secret,
     write_settings,
 )
@@ -56,17 +58,22 @@ class Cluster:
     def set_up(self) -> None:
         """Make keys, signed roots, the adapter's shape, release 0, and every file the processes read."""
         self._prepare_base()
+        self._write_helpers()
         self._make_keys()
         self._start_services()
         self._write_coordinator()
         for device in self._devices:
             self._write_device(device)
+        for name in self._settings.helper_names:
+            write_secret(self._layout.helper(name) / "token", self._token(name))
         self._say(f"{len(self._devices)} devices have their text and a one-time token to enrol with")
         self._processes.wait_until(self._base_is_there, f"base {self._settings.base}", timeout_s=PREPARE_S)
         self._publish_zero()
 
     def start(self) -> None:
-        """Start the agents, then the supervisor."""
+        """Start the helper organisations and the agents, then the supervisor."""
+        for name in self._settings.helper_names:
+            self._start(name, "helper", "run", "--settings", str(self._helper_file(name)))
         for device in self._devices:
             settings = str(self._layout.device(device.name) / "agent.toml")
             if device.name == self._settings.test_stock_node:
@@ -78,7 +85,8 @@ class Cluster:
             *("coordinator", "run", "--config", str(self._layout.coordinator / "coordinator.toml")),
             finite=True,
         )
-        self._say(f"{len(self._devices)} device agents and the supervisor started")
+        helpers = f", {self._settings.helpers} helper organisations" if self._settings.helpers else ""
+        self._say(f"{len(self._devices)} device agents{helpers} and the supervisor started")
 
     def _start_stock_node(self, name: str, settings: str) -> None:
         """Start Flower's own SuperNode: it installs the app of the run, and loads it for every message."""
@@ -114,9 +122,28 @@ class Cluster:
 
         layout = self._layout
         coordinator = make_coordinator_key(layout.coordinator / "key")
-        anchors = Anchors(coordinator, Authority.initialize(layout.authority), frozenset())
+        anchors = Anchors(
+            coordinator,
+            Authority.initialize(layout.authority),
+            helpers=frozenset(map(self._helper_key, self._settings.helper_names)),
+        )
         initialize(layout.registry, anchors=anchors.to_json())
         self._say("keys of the coordinator, the enrolment authority and the registry made")
+
+    def _write_helpers(self) -> None:
+        for name in self._settings.helper_names:
+            table = helper_table(self._layout, self._settings, self.ports, name)
+            write_settings(self._helper_file(name), table)
+
+    def _helper_file(self, name: str) -> Path:
+        return self._layout.helper(name) / "helper.toml"
+
+    def _helper_key(self, name: str) -> bytes:
+        """Make an organisation's key: the public half is pinned before the organisation enrols."""
+        from mimo_fed_client.helper_settings import load_helper_settings
+        from mimo_fed_client.identity import own_key
+
+        return own_key(load_helper_settings(self._helper_file(name))).public_key
 
     def _start_services(self) -> None:
         layout, ports = self._layout, self.ports

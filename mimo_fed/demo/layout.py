@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mimo_fed.config import PrivacyConfig, RoundConfig, TrainConfig
+from mimo_fed.config import PrivacyConfig, RoundConfig, SecureSumConfig, TrainConfig
 from mimo_fed.data import DemoDevice
 from mimo_fed.demo.processes import end_leftovers
 from mimo_fed.demo.toml import to_toml
 from mimo_fed.errors import ConfigError
+from mimo_fed.secagg import HELPER_SIZES
 
 HOST = "127.0.0.1"
 N_MIN = 3
@@ -39,6 +40,7 @@ class DemoSettings:
         rounds: training rounds; each is followed by a round in which the devices judge the result.
         base: `mimo-smol`, `mimo-nano` or a folder.
         devices: how many of the demo's eight.
+        helpers: organisations that open the sums; 0: the devices do.
         runs: the folder that holds runs.
         deadline_s: of one round.
         test_plaintext: devices and coordinator write what they seal and open into `plaintext/`, for a test.
@@ -49,6 +51,7 @@ class DemoSettings:
     rounds: int = 3
     base: str = "mimo-smol"
     devices: int = 8
+    helpers: int = 0
     runs: Path = Path("runs")
     deadline_s: float = 600.0
     test_plaintext: bool = False
@@ -61,6 +64,8 @@ class DemoSettings:
             raise ConfigError(f"a run has at least one round: {self.rounds}")
         if not N_MIN <= self.devices <= 8:
             raise ConfigError(f"the demo has {N_MIN} to 8 devices: {self.devices}")
+        if self.helpers not in (0, *HELPER_SIZES):
+            raise ConfigError(f"no committee has this many helpers: {self.helpers}", hint="3, 5, 7, or none")
 
     @property
     def round(self) -> RoundConfig:
@@ -71,7 +76,13 @@ class DemoSettings:
             deadline_s=self.deadline_s,
             train=TRAIN,
             privacy=PrivacyConfig(clip_norm=CLIP_NORM, weight_max=4),
+            secure_sum=SecureSumConfig(committee="helper" if self.helpers else "all"),
         )
+
+    @property
+    def helper_names(self) -> tuple[str, ...]:
+        """Ids of the helper organisations."""
+        return tuple(f"helper-{i + 1}" for i in range(self.helpers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +124,10 @@ class Layout:
     def device(self, name: str) -> Path:
         """Return the home of a device's agent."""
         return self.root / "devices" / name
+
+    def helper(self, name: str) -> Path:
+        """Return the home of a helper organisation."""
+        return self.root / "helpers" / name
 
     def log(self, name: str) -> Path:
         """Return the log file of a process."""
@@ -174,6 +189,22 @@ def agent_table(layout: Layout, settings: DemoSettings, ports: Ports, device: De
         "precision": "fast",
         "install": {"personal_steps": LAST_PERSONAL_STEPS},
         "policy": {"n_min_floor": settings.round.n_min, "clip_norm_max": CLIP_NORM},
+    }
+
+
+def helper_table(layout: Layout, settings: DemoSettings, ports: Ports, name: str) -> dict[str, Any]:
+    """Return the settings of one helper organisation's service."""
+    home = layout.helper(name)
+    return {
+        "helper_id": name,
+        "home": str(home),
+        "superlink": f"{HOST}:{ports.superlink}",
+        "registry_url": ports.registry_url,
+        "root_file": str(layout.registry / "root.json"),
+        "authority_url": ports.authority_url,
+        "token_file": str(home / "token"),
+        "poll_s": 5.0,
+        "policy": {"n_min_floor": settings.round.n_min},
     }
 
 

@@ -117,7 +117,7 @@ class Contributor:
             membership.agree(signed)
         self._events.emit("manifest.accepted", round_id=manifest.round_id, round_kind=manifest.kind)
         group = signed.groups.get(membership.certificate.device_id, 0)
-        inputs = self._work(manifest.base_digest, layout, group)
+        inputs = self._work(signed, layout, group)
         started = time.monotonic()
         if self._tap:
             self._tap(manifest.round_id, inputs)
@@ -155,16 +155,16 @@ class Contributor:
         if secret is not None:
             membership.drop_prekey(signed.manifest.round_id)
 
-    def _work(self, base_digest: str, layout: Layout, group: int) -> Inputs:
+    def _work(self, signed: SignedManifest, layout: Layout, group: int) -> Inputs:
         """Train or judge, and write the numbers as the round's sums want them."""
-        adapter = self._device.fetch_base(base_digest)
+        adapter = self._device.fetch_base(signed.manifest.base_digest)
         started = time.monotonic()
         self._events.emit(f"{layout.config.kind}.started", round_id=layout.round_id)
         if layout.config.kind == "evaluate":
             judged = self._device.evaluate(adapter, layout.config)
             self._done(layout, started, judged.loss_current, judged.loss_candidate)
             return {STATISTICS: layout.statistics.encode(_judgement(judged))}
-        update = self._device.train(adapter, layout.config, layout.round_id)
+        update = self._device.train(adapter, layout.config, signed.mh.hex())
         self._done(layout, started, update.loss_before, update.loss_after)
         return self._encode(update, layout, group)
 

@@ -85,8 +85,12 @@ class Device(Protocol):
         """Return the verified release with this digest; raise if the registry has signed no such release."""
         ...
 
-    def train(self, base: bytes, config: RoundConfig, round_id: str) -> TrainedUpdate:
-        """Train from the adapter `base` on this device's text."""
+    def train(self, base: bytes, config: RoundConfig, seed: str) -> TrainedUpdate:
+        """Train from the adapter `base` on this device's text; `seed` names the draw of its steps.
+
+        No two manifests have the same seed: an update that is sent twice could be told from the difference of
+        two sums (docs/protocol.md 8.6).
+        """
         ...
 
     def evaluate(self, candidate: bytes, config: RoundConfig) -> Evaluation:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mimo_fed.errors import ConfigError
+from mimo_fed_server import anchors_cli
 
 Home = Annotated[Path, typer.Option("--home", help="Folder of the keys and records.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
@@ -69,8 +69,8 @@ def register(app: typer.Typer) -> None:
     registry.command("init", epilog=REGISTRY_EXAMPLES)(registry_init)
     registry.command("seed", epilog=REGISTRY_EXAMPLES)(registry_seed)
     registry.command("serve", epilog=REGISTRY_EXAMPLES)(registry_serve)
-    registry.command("revoke", epilog=REGISTRY_EXAMPLES)(registry_revoke)
     registry.command("list", epilog=REGISTRY_EXAMPLES)(registry_list)
+    anchors_cli.register(registry)
     authority = typer.Typer(help="Enrolment: one-time tokens and certificates.", no_args_is_help=True)
     authority.command("init", epilog=AUTHORITY_EXAMPLES)(authority_init)
     authority.command("token", epilog=AUTHORITY_EXAMPLES)(authority_token)
@@ -182,26 +182,6 @@ def registry_list(home: Home, as_json: Json = False) -> None:
     finally:
         registry.close()
     _tell(releases, as_json, lambda: "\n".join(map(_release_line, releases)) or "no release yet")
-
-
-def registry_revoke(
-    home: Home,
-    serial: Annotated[int, typer.Option("--serial", help="Of the certificate; `authority log` lists them.")],
-    as_json: Json = False,
-) -> None:
-    """Tell devices and coordinator to refuse a certificate; needs the offline key of the targets role."""
-    from mimo_fed.secagg.identity import Anchors
-    from mimo_fed_server.registry.service import Registry
-
-    registry = Registry(home)
-    try:
-        old = Anchors.from_json((home / "anchors.json").read_bytes())
-        anchors = replace(old, revoked=old.revoked | {serial})
-        registry.repository.set_anchors(anchors.to_json())
-    finally:
-        registry.close()
-    revoked = sorted(anchors.revoked)
-    _tell({"revoked": revoked}, as_json, lambda: f"revoked: {', '.join(map(str, revoked))}")
 
 
 def authority_init(home: Home, as_json: Json = False) -> None:

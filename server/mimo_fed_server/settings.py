@@ -5,11 +5,13 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args, get_type_hints
 
-from mimo_fed.config import RoundConfig, from_dict
+from mimo_fed.config import RoundConfig, SecureSumConfig, from_dict
 from mimo_fed.errors import ConfigError
 from mimo_fed.round.cohort import Pace
-from mimo_fed.secagg import MAX_MEMBERS, MIN_MEMBERS
+from mimo_fed.secagg import HELPER_SIZES, MAX_MEMBERS, MIN_GROUPS, MIN_MEMBERS, SAMPLED_SIZE, Anchors
+from mimo_fed.secagg.manifest import MAX_COHORT, MAX_SUMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ def load_settings(path: Path) -> CoordinatorSettings:
     """Read a settings file.
 
     Raises:
-        ConfigError: it is missing, not TOML, or has an unknown or missing key.
+        ConfigError: it is missing, not TOML, has an unknown or missing key, or values with which no round
+            could begin or open.
     """
     try:
         raw = tomllib.loads(path.read_text())
@@ -63,16 +66,78 @@ def load_settings(path: Path) -> CoordinatorSettings:
         "pace": from_dict(Pace, raw.pop("pace", {})),
     }
     settings = from_dict(CoordinatorSettings, {**raw, **nested})
+    _check_numbers(settings)
+    _check_secure_sum(settings)
+    _check_anchors(settings)
+    return settings
+
+
+def _check_numbers(settings: CoordinatorSettings) -> None:
+    """Refuse numbers with which no round could begin or open."""
     num = settings.round
-    if not 1 <= num.n_min <= num.n_max <= MAX_MEMBERS or settings.min_devices < MIN_MEMBERS:
+    most = MAX_MEMBERS if num.secure_sum.committee == "all" else MAX_COHORT
+    if not 1 <= num.n_min <= num.n_max <= most or settings.min_devices < MIN_MEMBERS:
         raise ConfigError(
             f"no round could have these n_min, n_max, min_devices: "
             f"{num.n_min}, {num.n_max}, {settings.min_devices}",
-            hint=f"n_min is at most n_max, n_max at most {MAX_MEMBERS}, min_devices at least {MIN_MEMBERS}",
+            hint=f"n_min is at most n_max, n_max at most {most} in mode {num.secure_sum.committee}, "
+            f"min_devices at least {MIN_MEMBERS}",
         )
     if settings.min_devices < num.n_min:
         raise ConfigError(
             f"min_devices is below n_min, so no sum could ever open: {settings.min_devices}",
             hint=f"set min_devices to {num.n_min} or more",
         )
-    return settings
+
+
+def _check_secure_sum(settings: CoordinatorSettings) -> None:
+    """Refuse a way to protect sums that does not exist, or groups that devices are too few for."""
+    config, secure = settings.round, settings.round.secure_sum
+    for name, kind in get_type_hints(SecureSumConfig).items():
+        known, value = get_args(kind), getattr(secure, name)
+        if known and value not in known:
+            raise ConfigError(
+                f"round.secure_sum.{name} is not known: {value!r}", hint=f"known: {', '.join(known)}"
+            )
+    groups = secure.num_groups
+    if not groups:
+        if secure.robust != "mean":
+            raise ConfigError(
+                f"a robust mean is over random groups, and there are none: {secure.robust}",
+                hint=f"set round.secure_sum.num_groups to {MIN_GROUPS} or more",
+            )
+        return
+    most = (MAX_SUMS - 1) // len(config.adapter.shells)
+    if not MIN_GROUPS <= groups <= most:
+        raise ConfigError(f"random groups are {MIN_GROUPS} to {most} with these shells, or none: {groups}")
+    needed = groups * config.n_min
+    if needed > min(config.n_max, settings.min_devices):
+        raise ConfigError(
+            f"{groups} groups of {config.n_min} need {needed} devices, more than n_max or min_devices: "
+            f"{config.n_max}, {settings.min_devices}"
+        )
+
+
+def _check_anchors(settings: CoordinatorSettings) -> None:
+    """Refuse a committee that the fleet's signed anchors, in the coordinator's copy, do not allow."""
+    committee = settings.round.secure_sum.committee
+    if committee == "all":
+        return
+    try:
+        anchors = Anchors.from_json(Path(settings.anchors_file).read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"trust anchors cannot be read: {settings.anchors_file} ({error.strerror})"
+        ) from None
+    if committee == "helper" and len(anchors.helpers) not in HELPER_SIZES:
+        raise ConfigError(
+            f"committee helper needs {', '.join(map(str, HELPER_SIZES))} pinned helpers, "
+            f"and {settings.anchors_file} pins: {len(anchors.helpers)}",
+            hint="`mimo-fed registry pin-helper` pins them; then give the coordinator its anchors.json",
+        )
+    if committee == "sampled" and anchors.population < SAMPLED_SIZE:
+        raise ConfigError(
+            f"committee sampled draws {SAMPLED_SIZE} of the enrolled devices, "
+            f"and {settings.anchors_file} counts: {anchors.population}",
+            hint="`mimo-fed registry set-population` sets it; then give the coordinator its anchors.json",
+        )

@@ -78,9 +78,9 @@ class SimulatedDevice:
         assert hashlib.sha256(base).hexdigest() == digest
         return base
 
-    def train(self, base: bytes, config: RoundConfig, round_id: str) -> TrainedUpdate:
-        seed = int.from_bytes(hashlib.sha256(f"{self.name}/{round_id}".encode()).digest()[:8], "big")
-        rng = np.random.default_rng(seed)
+    def train(self, base: bytes, config: RoundConfig, seed: str) -> TrainedUpdate:
+        number = int.from_bytes(hashlib.sha256(f"{self.name}/{seed}".encode()).digest()[:8], "big")
+        rng = np.random.default_rng(number)
         delta = {
             m.name: rng.normal(0, 0.01, (m.out, self.rank)).astype(np.float32) for m in self.spec.modules
         }
