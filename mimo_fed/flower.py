@@ -106,7 +106,7 @@ class FlowerFleet:
         self._pull_s = PULL_S[0]
 
     def discover(self, *, deadline_at_s: float) -> tuple[Certificate, ...]:
-        """Say hello to every node that is there; return the certificates of those that proved who they are."""
+        """Say hello to every node; return the certificates of those that proved who they are."""
         self._look()
         while True:
             time.sleep(POLL_S[0])

@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mimo_fed.config import RoundConfig
+from mimo_fed.config import RoundConfig, SecureSumConfig
 from mimo_fed.data import DemoDevice, load_demo, write_corpus
 from mimo_fed.demo.layout import write_secret, write_settings
 from mimo_fed.errors import ConfigError
@@ -34,6 +34,7 @@ AUTHORITY = "http://authority:8091"
 DATABASE = "postgresql+psycopg://mimo_fed:{password}@postgres:5432/registry"
 N_MIN = 3
 """test-only: as many as the file has devices, so that sums open at all"""
+HELPERS = ("helper-1", "helper-2", "helper-3")
 RANK = 8
 """of all three: a sum of one device's shell alone would never be opened"""
 
@@ -56,9 +57,13 @@ class Setup:
         base: `mimo-nano` or `mimo-smol`.
         rounds: train rounds that the coordinator is to run.
         num_devices: how many of the demo's devices take part.
+        committee: `all`, or `helper`: three organisations open the sums.
     """
 
-    def __init__(self, volumes: Path, *, base: str, rounds: int, num_devices: int) -> None:
+    def __init__(
+        self, volumes: Path, *, base: str, rounds: int, num_devices: int, committee: Literal["all", "helper"]
+    ) -> None:
+        self._committee = committee
         self._volumes, self._base, self._rounds = volumes, base, rounds
         self._authority, self._registry = volumes / "authority", volumes / "registry"
         self._coordinator, self._superlink = volumes / "coordinator", volumes / "superlink"
@@ -80,6 +85,8 @@ class Setup:
             hosts = {SUPERLINK: self._superlink, GATE: self._gate}
             make_certificates({address.partition(":")[0]: folder for address, folder in hosts.items()})
         print(_mimo_fed("registry", "seed", "--home", str(self._registry), "--spec", str(self._spec)))
+        if self._committee == "helper":
+            self._pin_helpers()
         self._write_coordinator()
         for number, device in enumerate(load_demo()[: self._num_devices], start=1):
             home = self._volumes / f"device-{number}"
@@ -97,6 +104,41 @@ class Setup:
             *("--coordinator-key", coordinator_key),
             *("--authority-key", (self._authority / "public-key").read_text().strip()),
             MIMO_FED_DATABASE=DATABASE.format(password=password),
+        )
+
+    def _pin_helpers(self) -> None:
+        """Give each helper its settings, key and token, and have the fleet's offline role pin all keys."""
+        keys = []
+        for name in HELPERS:
+            home = self._volumes / name
+            if not (home / "helper.toml").exists():
+                self._write_helper(home)
+            # in its own container the same folder is mounted as HOME
+            settings = (home / "helper.toml").read_text().replace(HOME, str(home))
+            (home / "setup.toml").write_text(settings)
+            keys.append(_mimo_fed("helper", "init", "--settings", str(home / "setup.toml")))
+            (home / "setup.toml").unlink()
+        print(_mimo_fed("registry", "pin-helper", "--home", str(self._registry), *keys))
+
+    def _write_helper(self, home: Path) -> None:
+        shutil.copy(self._registry / "root.json", home / "root.json")
+        shutil.copy(self._gate / "ca.pem", home / "ca.pem")
+        token = _mimo_fed("authority", "token", "--home", str(self._authority), "--device", home.name)
+        write_secret(home / "token", token)
+        write_settings(
+            home / "helper.toml",
+            {
+                "helper_id": home.name,
+                "home": f"{HOME}/home",
+                "superlink": GATE,
+                "root_certificates": f"{HOME}/ca.pem",
+                "registry_url": REGISTRY,
+                "root_file": f"{HOME}/root.json",
+                "authority_url": AUTHORITY,
+                "token_file": f"{HOME}/token",
+                "poll_s": 5.0,
+                "policy": {"n_min_floor": N_MIN},
+            },
         )
 
     def _write_coordinator(self) -> None:
@@ -118,7 +160,13 @@ class Setup:
             "root_certificates": f"{HOME}/ca.pem",
             "rounds": self._rounds,
             "min_devices": self._num_devices,
-            "round": asdict(RoundConfig(n_min=N_MIN, n_max=max(8, self._num_devices))),
+            "round": asdict(
+                RoundConfig(
+                    n_min=N_MIN,
+                    n_max=max(8, self._num_devices),
+                    secure_sum=SecureSumConfig(committee=self._committee),
+                )
+            ),
         }
 
     def _write_device(self, home: Path, device: DemoDevice) -> None:
@@ -216,6 +264,7 @@ def main() -> None:
             base=arguments.base,
             rounds=arguments.rounds,
             num_devices=arguments.devices,
+            committee="helper" if os.environ.get("COMMITTEE") == "helper" else "all",
         ).run()
     except ConfigError as error:
         sys.exit(json.dumps(error.message))

@@ -11,8 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mimo_fed.events import read_events
-from tests.cluster.engine import ROOT, answers, run
+from tests.cluster.engine import ROOT, Engine, EngineUnavailable, answers, run
+
+KEPT = "/var/tmp/mimo-fed-cluster"  # noqa: S108 gigabytes that outlive a run; /tmp may be memory
 
 PROJECT = "mimofed-test"
 DEVICES = ("device-1", "device-2", "device-3")
@@ -28,13 +32,14 @@ class Fleet:
     Args:
         wheels: image that holds the packages for the builds; `scratch` for none.
         scratch: folder for files that are copied out.
+        variables: of the Compose file, where they differ from the tests' own.
     """
 
-    def __init__(self, wheels: str, scratch: Path) -> None:
+    def __init__(self, wheels: str, scratch: Path, **variables: str) -> None:
         self._scratch = scratch
         ports = dict.fromkeys(("REGISTRY_PORT", "AUTHORITY_PORT", "GATE_PORT"), "0")
         builds = {"WHEELS_IMAGE": wheels, "PIP_NO_INDEX": "" if wheels == "scratch" else "1"}
-        self._variables = ports | builds | {"ROUNDS": str(ROUNDS), "BASE": "mimo-nano"}
+        self._variables = ports | builds | {"ROUNDS": str(ROUNDS), "BASE": "mimo-nano"} | variables
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -110,6 +115,30 @@ class Fleet:
         began = time.monotonic()
         self.compose(*arguments)
         self.seconds[what] = time.monotonic() - began
+
+
+@contextmanager
+def brought_up(session: pytest.Session, scratch: Path, **variables: str) -> Iterator[Fleet]:
+    """Find or make an engine, bring the containers up, and take everything away again; skip without one."""
+    began = time.monotonic()
+    engine = Engine(Path(os.environ.get("CLUSTER_HOME", KEPT)))
+    try:
+        try:
+            engine.start()
+            wheels = engine.images()
+        except EngineUnavailable as reason:
+            if os.environ.get("CLUSTER", "auto") == "require":
+                raise
+            pytest.skip(f"no container engine: {reason}")
+        made = Fleet(wheels, scratch, **variables)
+        made.seconds["engine"] = time.monotonic() - began
+        failed = session.testsfailed
+        with made.running():
+            yield made
+            if session.testsfailed > failed:
+                made.show_logs()
+    finally:
+        engine.stop()
 
 
 def image_bytes(name: str) -> int:

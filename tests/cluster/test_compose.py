@@ -6,8 +6,6 @@ Tests run in this order: the containers are looked at while the coordinator work
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,10 @@ import pytest
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
 from mimo_fed_client.updater import Updater
-from tests.cluster.engine import Engine, EngineUnavailable
-from tests.cluster.fleet import DEVICES, HOME, ROUNDS, SERVERS, Fleet, image_bytes
+from tests.cluster.fleet import DEVICES, HOME, ROUNDS, SERVERS, Fleet, brought_up, image_bytes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
-KEPT = "/var/tmp/mimo-fed-cluster"  # noqa: S108 gigabytes that outlive a run; /tmp may be memory
 CONNECT = "import socket; socket.create_connection(({host!r}, {port}), 3); print('reached')"
 REFUSED = """
 import socket
@@ -42,25 +38,8 @@ STATUS = "cat /proc/[0-9]*/status; echo MOUNTS; cat /proc/mounts"
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    began = time.monotonic()
-    engine = Engine(Path(os.environ.get("CLUSTER_HOME", KEPT)))
-    try:
-        try:
-            engine.start()
-            wheels = engine.images()
-        except EngineUnavailable as reason:
-            if os.environ.get("CLUSTER", "auto") == "require":
-                raise
-            pytest.skip(f"no container engine: {reason}")
-        made = Fleet(wheels, tmp_path_factory.mktemp("fleet"))
-        made.seconds["engine"] = time.monotonic() - began
-        failed = request.session.testsfailed
-        with made.running():
-            yield made
-            if request.session.testsfailed > failed:
-                made.show_logs()
-    finally:
-        engine.stop()
+    with brought_up(request.session, tmp_path_factory.mktemp("fleet")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
