@@ -1,8 +1,8 @@
 """Feeds every reader of peers' messages with mutated ones: `python -m tests.fuzz.decoders --seconds 60`.
 
-A mutated message fails at its signature, and no reader behind the signature sees anything. So each kind is fed
-twice: as it is, and signed again with the right key, as a peer that lies would. Only PeerProtocolError may come
-out. A failure prints the seed and the message; `--seed` plays it again.
+A mutated message fails at its signature, and no reader behind the signature sees anything. So each kind is
+fed twice: as it is, and signed again with the right key, as a peer that lies would. Only PeerProtocolError
+may come out. A failure prints the seed and the message; `--seed` plays it again.
 """
 
 from __future__ import annotations
