@@ -120,11 +120,15 @@ class Setup:
             (home / "setup.toml").unlink()
         print(_mimo_fed("registry", "pin-helper", "--home", str(self._registry), *keys))
 
-    def _write_helper(self, home: Path) -> None:
+    def _admit(self, home: Path) -> None:
+        """Give a device or helper the pinned root, the gate's authority, and a token to enrol with once."""
         shutil.copy(self._registry / "root.json", home / "root.json")
         shutil.copy(self._gate / "ca.pem", home / "ca.pem")
         token = _mimo_fed("authority", "token", "--home", str(self._authority), "--device", home.name)
         write_secret(home / "token", token)
+
+    def _write_helper(self, home: Path) -> None:
+        self._admit(home)
         write_settings(
             home / "helper.toml",
             {
@@ -170,12 +174,9 @@ class Setup:
         }
 
     def _write_device(self, home: Path, device: DemoDevice) -> None:
-        """Give a device its text, the pinned root, a token to enrol with once, and its settings."""
+        """Give a device its text, its way in, and its settings."""
         write_corpus(home / "corpus.jsonl", device.texts)
-        shutil.copy(self._registry / "root.json", home / "root.json")
-        shutil.copy(self._gate / "ca.pem", home / "ca.pem")
-        token = _mimo_fed("authority", "token", "--home", str(self._authority), "--device", home.name)
-        write_secret(home / "token", token)
+        self._admit(home)
         write_settings(
             home / "agent.toml",
             {

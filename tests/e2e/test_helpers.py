@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from mimo_fed_client.helper_log import read_log, rounds_of
 from tests.e2e.running import Event, Running, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(560)]
@@ -52,6 +54,7 @@ def test_a_round_opens_although_every_device_has_stopped(run: Running) -> None:
     pids = [run.pid(name) for name in first["cohort"]]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
+    stopped_at_s = time.time()
     try:
         opened = run.opened(first["round_id"])
     finally:
@@ -59,6 +62,10 @@ def test_a_round_opens_although_every_device_has_stopped(run: Running) -> None:
             os.kill(pid, signal.SIGCONT)
     assert sorted(opened["survivors"]) == sorted(first["cohort"])
     assert opened["votes"] == NUM_HELPERS
+    for number in range(1, NUM_HELPERS + 1):
+        told = rounds_of(read_log(run.folder / "helpers" / f"helper-{number}" / "rounds.jsonl"))
+        (voted_at,) = (one["voted_at"] for one in told if one["round_id"] == first["round_id"])
+        assert voted_at > stopped_at_s
 
 
 def test_a_helper_that_is_killed_comes_back_and_votes(run: Running) -> None:
