@@ -14,19 +14,19 @@ import typer
 if TYPE_CHECKING:
     from mimo_fed_client.helper_settings import HelperSettings
 
-Settings = Annotated[Path, typer.Option("--settings", help="The helper's TOML file.")]
+Settings = Annotated[Path, typer.Option("--config", "--settings", help="The helper's TOML file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 
 HELPER_EXAMPLES = """
 Examples:
 
-  mimo-fed helper init --settings helper.toml
+  mimo-fed helper init --config helper.toml
 
-  mimo-fed helper enrol --settings helper.toml
+  mimo-fed helper enrol --config helper.toml
 
-  mimo-fed helper run --settings helper.toml
+  mimo-fed helper run --config helper.toml
 
-  mimo-fed helper status --settings helper.toml --json
+  mimo-fed helper status --config helper.toml --json
 
 A helper.toml:
 

@@ -116,7 +116,7 @@ class Setup:
             # in its own container the same folder is mounted as HOME
             settings = (home / "helper.toml").read_text().replace(HOME, str(home))
             (home / "setup.toml").write_text(settings)
-            keys.append(_mimo_fed("helper", "init", "--settings", str(home / "setup.toml")))
+            keys.append(_mimo_fed("helper", "init", "--config", str(home / "setup.toml")))
             (home / "setup.toml").unlink()
         print(_mimo_fed("registry", "pin-helper", "--home", str(self._registry), *keys))
 
@@ -197,6 +197,20 @@ class Setup:
         )
 
 
+def chosen_committee() -> Literal["all", "helper"]:
+    """Return what COMMITTEE in the environment says; nothing is `all`.
+
+    Raises:
+        ConfigError: it is another word; the sums would be opened by others than was meant.
+    """
+    chosen = os.environ.get("COMMITTEE") or "all"
+    if chosen == "all":
+        return "all"
+    if chosen == "helper":
+        return "helper"
+    raise ConfigError(f"COMMITTEE is neither all nor helper: {chosen!r}")
+
+
 def make_certificates(folders: Mapping[str, Path]) -> None:
     """Make a TLS key and certificate for each host, under a private authority whose key is not kept.
 
@@ -265,7 +279,7 @@ def main() -> None:
             base=arguments.base,
             rounds=arguments.rounds,
             num_devices=arguments.devices,
-            committee="helper" if os.environ.get("COMMITTEE") == "helper" else "all",
+            committee=chosen_committee(),
         ).run()
     except ConfigError as error:
         sys.exit(json.dumps(error.message))

@@ -37,7 +37,7 @@ def test_helpers_open_what_devices_sent_and_tell_their_auditors(fleet: Fleet) ->
     for helper in HELPERS:
         settings = f"{HOME}/helper.toml"
         told = json.loads(
-            fleet.execute(helper, "mimo-fed", "helper", "status", "--json", "--settings", settings)
+            fleet.execute(helper, "mimo-fed", "helper", "status", "--json", "--config", settings)
         )
         assert told["pinned"]
         assert [r["round_id"] for r in told["rounds"] if r["opened_at"]] == [e["round_id"] for e in opened]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,11 @@ def contributed(run: Running, round_id: str) -> bool:
     return len(arrived) == NUM_DEVICES
 
 
+def holds_torch(pid: int) -> bool:
+    """Whether torch's libraries are in a running process."""
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
 def test_a_round_opens_although_every_device_has_stopped(run: Running) -> None:
     first = started(run, 1)
     assert (first["mode"], first["members"], len(first["cohort"])) == ("helper", NUM_HELPERS, NUM_DEVICES)
@@ -62,10 +68,12 @@ def test_a_round_opens_although_every_device_has_stopped(run: Running) -> None:
             os.kill(pid, signal.SIGCONT)
     assert sorted(opened["survivors"]) == sorted(first["cohort"])
     assert opened["votes"] == NUM_HELPERS
+    assert holds_torch(pids[0])
     for number in range(1, NUM_HELPERS + 1):
         told = rounds_of(read_log(run.folder / "helpers" / f"helper-{number}" / "rounds.jsonl"))
         (voted_at,) = (one["voted_at"] for one in told if one["round_id"] == first["round_id"])
         assert voted_at > stopped_at_s
+        assert not holds_torch(run.pid(f"helper-{number}"))
 
 
 def test_a_helper_that_is_killed_comes_back_and_votes(run: Running) -> None:
@@ -88,7 +96,7 @@ def test_the_run_ends_and_each_helper_tells_its_auditors_what_it_opened(run: Run
         settings = run.folder / "helpers" / f"helper-{number}" / "helper.toml"
         command = [sys.executable, "-m", "mimo_fed.cli", "helper", "status", "--json"]
         done = subprocess.run(
-            [*command, "--settings", str(settings)], capture_output=True, text=True, check=True, timeout=60
+            [*command, "--config", str(settings)], capture_output=True, text=True, check=True, timeout=60
         )
         found = json.loads(done.stdout)
         assert found["enrolled"]

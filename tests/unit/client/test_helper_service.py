@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +76,7 @@ def land(tmp_path: Path) -> Iterator[Land]:
 
 def call(land: Land, command: str) -> Any:
     """Run a command of `helper` and return its JSON; raise what it raised."""
-    words = ["helper", command, "--settings", str(land.file), "--json"]
+    words = ["helper", command, "--config", str(land.file), "--json"]
     done = CliRunner().invoke(build_app(), words)
     if done.exception is not None:
         raise done.exception
@@ -145,6 +149,33 @@ def test_one_process_at_a_time_and_a_damaged_log_is_an_error(land: Land) -> None
     with Helper(land.settings):
         assert call(land, "status")["pid"] == os.getpid()
     assert call(land, "status")["pid"] is None
+
+
+def test_a_service_runs_without_torch_and_ends_when_told(land: Land) -> None:
+    """A real process, whose SuperLink is away; torch could not be imported if it tried."""
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('torch', 'transformers', 'peft')))\n"
+        f"sys.argv = ['mimo-fed', 'helper', 'run', '--config', {str(land.file)!r}]\n"
+        "from mimo_fed.cli import main\n"
+        "main()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 60
+        while not land.events("superlink.lost"):
+            assert process.poll() is None, "the service ended by itself"
+            assert time.monotonic() < end, land.events("helper.started")
+            time.sleep(0.05)
+        assert call(land, "status")["pid"] == process.pid
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert output.splitlines()[-1] == "consumer-body stopped"
+    assert land.events("helper.stopped")
 
 
 @pytest.mark.parametrize("command", ["init", "enrol", "run", "status"])
