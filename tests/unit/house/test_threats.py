@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "threat-model.md"
 ROW = re.compile(r"^\| T(\d+) \|")
 TEST = re.compile(r"`([a-z_/0-9]+\.py)::([A-Za-z_0-9]+)`")
 CLAUSE = re.compile(r"(?<![\w.])(A )?(\d+(?:\.\d+)?)(?![\w%])")
@@ -19,7 +20,7 @@ CLAUSE = re.compile(r"(?<![\w.])(A )?(\d+(?:\.\d+)?)(?![\w%])")
 def rows() -> dict[int, list[str]]:
     """Number of a threat to its cells."""
     found = {}
-    for line in (ROOT / "docs" / "threat-model.md").read_text().splitlines():
+    for line in PAGE.read_text().splitlines():
         if match := ROW.match(line):
             found[int(match[1])] = [cell.strip() for cell in line.strip("|").split("|")]
     return found
@@ -42,6 +43,13 @@ def test_threats_are_numbered_without_a_gap() -> None:
     assert len(rows()) >= 50
 
 
+def test_a_number_stands_in_one_row_of_seven_cells() -> None:
+    """A row is found by its number: of two with the same one, only the last would be looked at."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| T")]
+    assert len(lines) == len(rows())
+    assert {number: len(cells) for number, cells in rows().items()} == dict.fromkeys(rows(), 7)
+
+
 @pytest.mark.parametrize("number", sorted(rows()))
 def test_a_threat_has_a_test_that_exists_or_a_reason_why_not(number: int) -> None:
     *_, left, cell = rows()[number]
@@ -58,9 +66,19 @@ def test_a_clause_that_is_cited_exists(number: int) -> None:
         "": (ROOT / "docs" / "protocol.md").read_text(),
         "A ": (ROOT / "docs" / "security-argument.md").read_text(),
     }
-    for page, clause in CLAUSE.findall(rows()[number][4]):
+    cited = CLAUSE.findall(rows()[number][4])
+    assert cited, f"T{number} cites no clause"
+    for page, clause in cited:
         heading = rf"^## {clause}\." if "." not in clause else rf"^{re.escape(clause)} "
         assert re.search(heading, pages[page], re.MULTILINE), f"T{number} cites {page}{clause}"
+
+
+def test_threats_that_other_threats_point_at_exist() -> None:
+    pointed = {
+        int(n) for cells in rows().values() for cell in cells[1:] for n in re.findall(r"\bT(\d+)\b", cell)
+    }
+    assert pointed <= set(rows())
+    assert pointed, "rows do point at one another"
 
 
 def test_every_file_of_attacks_is_cited() -> None:
