@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from mimo_fed_client.helper_settings import HelperSettings
 
-Settings = Annotated[Path, typer.Option("--config", "--settings", help="The helper's TOML file.")]
+Settings = Annotated[Path, typer.Option("--config", help="The helper's TOML file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 
 HELPER_EXAMPLES = """

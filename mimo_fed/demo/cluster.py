@@ -73,7 +73,7 @@ class Cluster:
     def start(self) -> None:
         """Start the helper organisations and the agents, then the supervisor."""
         for name in self._settings.helper_names:
-            self._start(name, "helper", "run", "--settings", str(self._helper_file(name)))
+            self._start(name, "helper", "run", "--config", str(self._helper_file(name)))
         for device in self._devices:
             settings = str(self._layout.device(device.name) / "agent.toml")
             if device.name == self._settings.test_stock_node:
