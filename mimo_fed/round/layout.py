@@ -5,7 +5,8 @@ an evaluate round has the statistics alone. Nothing of this travels: the manifes
 length, and a device that computes another length refuses.
 
 The sum of a shell carries the weights of the devices in it, behind the updates. So a shell that stays closed
-hides its weights as well.
+hides its weights as well. With groups that is weaker: statistics less the opened groups give the weights of a
+group that stayed closed (docs/protocol.md 8.7).
 """
 
 from __future__ import annotations

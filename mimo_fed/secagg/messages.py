@@ -169,8 +169,8 @@ class Entry:
 class Ballot:
     """Who is in the round, and which sums are opened.
 
-    A survivor is in every opened sum that it contributed to, so two opened sums differ only by what devices
-    themselves chose.
+    A survivor is in every opened sum that it contributed to, so two opened sums differ only by the
+    devices' ranks and by the groups that were drawn.
 
     Attributes:
         survivors: sorted by device id.
