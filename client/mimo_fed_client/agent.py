@@ -256,13 +256,9 @@ class Agent:
         )
         self._meter = lambda: (node.bytes_up, node.bytes_down, node.network_s)
         self._rest = node.rest
-        watcher = threading.Thread(target=self.watch, name="watch", daemon=True)
-        watcher.start()
         try:
-            node.run(self.stop)
+            node.run_beside(self.watch, self.stop, patience_s=STOP_S)
         finally:
-            self.stop.set()
-            watcher.join(timeout=STOP_S)
             if self._long.acquire(timeout=STOP_S):  # training ends at its next step
                 self._long.release()
 

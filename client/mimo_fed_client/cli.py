@@ -5,14 +5,14 @@ Imports are inside the commands, so that `--help` needs neither torch nor a netw
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mimo_fed.errors import ConfigError
 from mimo_fed_client import helper_cli
+from mimo_fed_client.commands import stop_on_signals, tell, tell_enrolled
 
 if TYPE_CHECKING:
     from mimo_fed_client.audit import Finding, Source
@@ -86,31 +86,15 @@ def agent_enrol(config: Config, as_json: Json = False) -> None:
     settings = _settings(config)
     with only_agent(settings.home):
         certificate = enrol_device(settings).certificate
-    made = {
-        "device": certificate.device_id,
-        "serial": certificate.serial,
-        "public_key": certificate.public_key.hex(),
-        "not_after_s": certificate.not_after_s,
-    }
-    _tell(made, [f"{certificate.device_id} is enrolled, certificate {certificate.serial}"], as_json)
+    tell_enrolled("device", certificate, as_json)
 
 
 def agent_run(config: Config) -> None:
     """Run the agent until it is stopped (Ctrl-C or SIGTERM): train, seal, install, report."""
-    import signal
-    import threading
-    from types import FrameType
-
     from mimo_fed_client.status import TEST_ONLY
 
     settings = _settings(config)
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    stop = stop_on_signals()
     if settings.policy.test_only:
         typer.secho(TEST_ONLY, fg="red", bold=True, err=True)
     from mimo_fed_client.agent import Agent
@@ -128,7 +112,7 @@ def agent_status(config: Config, as_json: Json = False) -> None:
     from mimo_fed_client.status import status, status_lines
 
     found = status(_settings(config))
-    _tell(found, status_lines(found), as_json)
+    tell(found, status_lines(found), as_json)
 
 
 def agent_report(config: Config, as_json: Json = False) -> None:
@@ -136,7 +120,7 @@ def agent_report(config: Config, as_json: Json = False) -> None:
     from mimo_fed_client.status import read_report, report_lines
 
     report = read_report(_settings(config))
-    _tell(report, report_lines(report), as_json)
+    tell(report, report_lines(report), as_json)
 
 
 def chat(
@@ -173,7 +157,7 @@ def round_verify(
     number = _release_number(release, file)
     evidence = None if file is None else read_bounded(file)
     finding = _verify(_source(home, registry, root), channel, release, number, evidence)
-    _tell(to_json(finding), lines(finding), as_json)
+    tell(to_json(finding), lines(finding), as_json)
     if finding.test_only and as_json:
         typer.secho(test_only_line(finding), fg="red", bold=True, err=True)
 
@@ -219,7 +203,3 @@ def _settings(config: Path) -> AgentSettings:
     from mimo_fed_client.settings import load_settings
 
     return load_settings(config)
-
-
-def _tell(value: Any, lines: list[str], as_json: bool) -> None:
-    typer.echo(json.dumps(value) if as_json else "\n".join(lines))

@@ -148,13 +148,7 @@ class Helper:
         node = EmbeddedNode(
             settings.superlink, self.handle, root_certificates=certificates, events=self.events
         )
-        watcher = threading.Thread(target=self.watch, name="watch", daemon=True)
-        watcher.start()
-        try:
-            node.run(self.stop)
-        finally:
-            self.stop.set()
-            watcher.join(timeout=STOP_S)
+        node.run_beside(self.watch, self.stop, patience_s=STOP_S)
 
 
 def _read(path: Path) -> bytes:

@@ -5,11 +5,12 @@ Imports are inside the commands, so that `--help` needs no network library.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mimo_fed_client.commands import stop_on_signals, tell, tell_enrolled
 
 if TYPE_CHECKING:
     from mimo_fed_client.helper_settings import HelperSettings
@@ -72,7 +73,7 @@ def helper_init(settings: Settings, as_json: Json = False) -> None:
     found = _settings(settings)
     with only_agent(found.home):
         public_key = own_key(found).public_key.hex()
-    _tell({"helper": found.helper_id, "public_key": public_key}, [public_key], as_json)
+    tell({"helper": found.helper_id, "public_key": public_key}, [public_key], as_json)
 
 
 def helper_enrol(settings: Settings, as_json: Json = False) -> None:
@@ -83,32 +84,16 @@ def helper_enrol(settings: Settings, as_json: Json = False) -> None:
     found = _settings(settings)
     with only_agent(found.home):
         certificate = enrol_device(found).certificate
-    made = {
-        "helper": certificate.device_id,
-        "serial": certificate.serial,
-        "public_key": certificate.public_key.hex(),
-        "not_after_s": certificate.not_after_s,
-    }
-    _tell(made, [f"{certificate.device_id} is enrolled, certificate {certificate.serial}"], as_json)
+    tell_enrolled("helper", certificate, as_json)
 
 
 def helper_run(settings: Settings) -> None:
     """Open sums with the other organisations until stopped (Ctrl-C or SIGTERM)."""
-    import signal
-    import threading
-    from types import FrameType
-
     from mimo_fed_client.helper import Helper
     from mimo_fed_client.helper_settings import TEST_ONLY
 
     found = _settings(settings)
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    stop = stop_on_signals()
     if found.policy.test_only:
         typer.secho(TEST_ONLY, fg="red", bold=True, err=True)
     with Helper(found, stop=stop) as helper:
@@ -123,14 +108,10 @@ def helper_status(settings: Settings, as_json: Json = False) -> None:
     from mimo_fed_client.helper_status import status_lines
 
     found = status(_settings(settings))
-    _tell(found, status_lines(found), as_json)
+    tell(found, status_lines(found), as_json)
 
 
 def _settings(path: Path) -> HelperSettings:
     from mimo_fed_client.helper_settings import load_helper_settings
 
     return load_helper_settings(path)
-
-
-def _tell(value: Any, lines: list[str], as_json: bool) -> None:
-    typer.echo(json.dumps(value) if as_json else "\n".join(lines))

@@ -132,6 +132,20 @@ class EmbeddedNode:
                 stop.wait(delay_s * random.uniform(0.7, 1.3))  # noqa: S311 jitter, not a secret
                 delay_s = min(BACKOFF_S[1], delay_s * 2)
 
+    def run_beside(self, watch: Callable[[], None], stop: threading.Event, *, patience_s: float) -> None:
+        """Serve until told to stop, with `watch` in a thread that the same event ends.
+
+        Raises:
+            TransportError: the SuperLink refuses this node.
+        """
+        watcher = threading.Thread(target=watch, name="watch", daemon=True)
+        watcher.start()
+        try:
+            self.run(stop)
+        finally:
+            stop.set()
+            watcher.join(timeout=patience_s)
+
     def answer(self, stage: str, payload: bytes) -> bytes:
         """Call the handler; whatever goes wrong in it becomes an answer."""
         try:

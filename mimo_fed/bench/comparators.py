@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimo_fed.bench.clock import Piece, Samples
 from mimo_fed.bench.ideal import NEIGHBOURS, ideal_bytes, ideal_piece
+
+if TYPE_CHECKING:
+    from mimo_fed.bench.ckks import CkksRun
+    from mimo_fed.bench.flower import FlowerRun
 
 Json = dict[str, Any]
 Vector = NDArray[np.float32]
@@ -93,7 +98,7 @@ def _ideal(num_params: int) -> list[Comparator]:
         Comparator(
             key=f"ideal_{neighbours}" + ("" if bits == 16 else f"_u{bits}"),
             piece=ideal_piece(num_params, neighbours, bits),
-            num_bytes=lambda bits=bits: ideal_bytes(num_params, bits),  # type: ignore[misc]
+            num_bytes=partial(ideal_bytes, num_params, bits),
             messages=4,
             says=f"{neighbours + 1} keystreams of AES-256-CTR added in {bits} bits, and nothing else",
         )
@@ -110,7 +115,7 @@ def _flower(vector_D: Vector) -> list[Comparator]:
         Comparator(
             key=f"flower_{run.neighbours}",
             piece=flower_piece(run),
-            num_bytes=lambda run=run: run.num_bytes,  # type: ignore[misc]
+            num_bytes=partial(_sent, run),
             messages=4,
             says="all four stages of the client, without its quantising and without transport",
             masking=MASKING,
@@ -128,10 +133,14 @@ def _ckks(vector_D: Vector) -> list[Comparator]:
         Comparator(
             key=key,
             piece=ckks_piece(run),
-            num_bytes=lambda run=run: run.num_bytes,  # type: ignore[misc]
+            num_bytes=partial(_sent, run),
             messages=1,
             says=f"N = {RING}, moduli of {run.chain} bits, public key, serialised, one thread",
             masking=("encrypt",),
         )
         for key, run in runs.items()
     ]
+
+
+def _sent(run: FlowerRun | CkksRun) -> int:
+    return run.num_bytes
