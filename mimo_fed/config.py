@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar, cast
 
 from mimo_fed.errors import ConfigError
 
 T = TypeVar("T")
+
+Phase = Literal["B", "A", "M", "AB"]
+"""Which factor of dW = left @ core @ right a round trains: B = left @ core, A = core @ right, or M = core.
+AB trains B and A at once and averages them apart, which is inexact: FedIT, there to be compared with."""
 
 TARGETS = r"model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """Every linear of every decoder layer; anchored, so that `model.mtp_layers` stays out of the federation."""
@@ -23,10 +28,12 @@ TARGETS = r"model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 class TrainConfig:
     """How a device trains in one round."""
 
-    phase: Literal["B"] = "B"
-    """which LoRA factor is trained; the other is a shared constant"""
+    phase: Phase = "B"
+    """which factor is trained; the others are shared constants"""
     num_steps: int = 4
     """optimizer steps on the global adapter, per round"""
+    normalise_steps: bool = False
+    """FedNova: a device that takes fewer steps than `num_steps` does not pull the mean towards nothing"""
     num_personal_steps: int = 4
     """optimizer steps on the personal adapter, per round; never sent"""
     batch_size: int = 2
@@ -54,11 +61,9 @@ class AdapterConfig:
     shells: tuple[int, ...] = (4, 8, 16)
     """upper rank of each shell; the last equals rank. A device of rank r fills the shells up to r."""
     seed: int = 20261123
-    """seed of the fixed factor V0"""
+    """seed of the factors U0 and V0 that an adapter begins with"""
     targets: str = TARGETS
     """regular expression (full match) over module names"""
-    basis_epoch: int = 0
-    """a delta is exact only in the basis it was trained in"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,62 @@ class SecureSumConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """What the coordinator does with a round's mean (Reddi et al. 2021, adaptive federated optimization)."""
+
+    optimizer: Literal["fedavg", "fedavgm", "fedadam", "fedyogi"] = "fedavg"
+    """fedavg adds the mean; fedavgm adds a decaying sum of means; the others scale each entry besides"""
+    learning_rate: float = 1.0
+    """eta of the server's step"""
+    momentum: float = 0.9
+    """beta1, all but fedavg"""
+    second_momentum: float = 0.99
+    """beta2, fedadam and fedyogi"""
+    adaptivity: float = 1e-3
+    """tau, added to the root of the second moment: the larger, the closer to fedavgm"""
+    staleness_exponent: float = 0.5
+    """a mean that is s releases behind is scaled by (1 + s)^-this"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Which phase each train round has.
+
+    Raises:
+        ConfigError: the cycle is not made of B, A and M, nor AB, or a rate is not positive.
+    """
+
+    cycle: str = "BAMMMMMM"
+    """phases, over and over; `AB` alone is FedIT"""
+    a_rate: float = 1.0
+    """learning rate of phase A, as a multiple of `train.learning_rate`"""
+    m_rate: float = 4.0
+    """the same of phase M: its R x R entries are few, and AdamW moves each entry about as far"""
+
+    def __post_init__(self) -> None:
+        if self.cycle != "AB" and (not self.cycle or set(self.cycle) - set("BAM")):
+            raise ConfigError(
+                f"cycle is not made of the phases B, A, M: {self.cycle!r}", hint="for example BAMMMMMM, BA, B"
+            )
+        if not (0 < self.a_rate < math.inf and 0 < self.m_rate < math.inf):
+            raise ConfigError(f"rates must be positive and finite: {self.a_rate}, {self.m_rate}")
+
+    def phase(self, index: int) -> Phase:
+        """Return the phase of train round `index`, from 0."""
+        return "AB" if self.cycle == "AB" else cast(Phase, self.cycle[index % len(self.cycle)])
+
+    def rate(self, phase: Phase) -> float:
+        """Return by what the learning rate is multiplied in this phase."""
+        return {"A": self.a_rate, "M": self.m_rate}.get(phase, 1.0)
+
+    def round(self, config: RoundConfig, index: int) -> RoundConfig:
+        """Return the settings of train round `index`: phase and learning rate are those of the schedule."""
+        phase = self.phase(index)
+        rate = config.train.learning_rate * self.rate(phase)
+        return replace(config, train=replace(config.train, phase=phase, learning_rate=rate))
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundConfig:
     """Everything one round fixes beyond its identity."""
 
@@ -107,10 +168,9 @@ class RoundConfig:
     """devices asked for each of `open_at` (0: of `n_max`) contributions wanted"""
     deadline_s: float = 600.0
     """wall time from the manifest to the opening; hours in an asynchronous round"""
-    server_lr: float = 1.0
-    """eta of the server's step"""
-    staleness_exponent: float = 0.5
-    """a mean that is s releases behind is scaled by (1 + s)^-this"""
+    cohort: str = ""
+    """whose adapter is trained: the global one, or that of the cohort of this name, on a frozen global one"""
+    server: ServerConfig = field(default_factory=ServerConfig)
     secure_sum: SecureSumConfig = field(default_factory=SecureSumConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -143,6 +203,7 @@ _NESTED: dict[str, type[Any]] = {
     "adapter": AdapterConfig,
     "privacy": PrivacyConfig,
     "secure_sum": SecureSumConfig,
+    "server": ServerConfig,
 }
 
 

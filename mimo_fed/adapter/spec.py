@@ -1,9 +1,17 @@
-"""The shape of the global adapter: which linears, which rank, cut into which shells.
+"""The shape of an adapter: which linears, which rank, cut into which shells, and what each phase trains.
 
-A shell is a range of columns of every B. A device of rank r fills the shells up to r and leaves the others
-alone, so that each shell is averaged over those who trained it.
+Per module dW = left @ core @ right. A phase trains one factor X of it and leaves the others alone:
 
-Shapes: R rank of the global adapter, D entries of one shell over all modules.
+    B    X = left @ core   (out x R)    right is frozen
+    A    X = core @ right  (R x inp)    left is frozen
+    M    X = core          (R x R)      left and right are frozen
+    AB   both B and A, averaged apart: inexact, a baseline
+
+A shell is a range of the R directions: columns of B, rows of A, and of M the entries (a, b) with max(a, b) in
+the range, an L. A device of rank r fills the shells up to r and leaves the others alone, so that each shell
+is averaged over those who trained it.
+
+Shapes: R rank of the adapter, D entries of one shell over all modules.
 """
 
 from __future__ import annotations
@@ -12,9 +20,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from mimo_fed.config import AdapterConfig, from_dict
+from mimo_fed.config import AdapterConfig, Phase, from_dict
 from mimo_fed.errors import ConfigError, SpecMismatch
 
 
@@ -29,8 +37,24 @@ class Module(NamedTuple):
     """columns of its weight"""
 
 
+Factor = Literal["B", "A", "M"]
+FACTORS: Final[dict[Phase, tuple[Factor, ...]]] = {"B": ("B",), "A": ("A",), "M": ("M",), "AB": ("B", "A")}
+"""what a phase trains of every module"""
+
+
+class Part(NamedTuple):
+    """One matrix that a phase trains."""
+
+    name: str
+    """`MODULE.FACTOR`"""
+    module: str
+    factor: Factor
+    rows: int
+    cols: int
+
+
 class Shell(NamedTuple):
-    """Columns low..high-1 of every B."""
+    """Directions low..high-1 of every module."""
 
     name: str
     """`r1-4` for low 0, high 4: columns as people count them"""
@@ -40,7 +64,7 @@ class Shell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSpec:
-    """The shape of the global adapter on one base.
+    """The shape of an adapter on one base.
 
     Raises:
         SpecMismatch: no modules, a module twice or of no size, or shells that do not ascend to the rank.
@@ -51,7 +75,7 @@ class AdapterSpec:
     modules: tuple[Module, ...]
     """in the order of the base; also the order of a shell's entries"""
     config: AdapterConfig
-    """rank, shells, seed of the basis, basis epoch"""
+    """rank, shells, seed of the first factors"""
 
     def __post_init__(self) -> None:
         names = [module.name for module in self.modules]
@@ -93,9 +117,34 @@ class AdapterSpec:
                 return shell
         raise SpecMismatch(f"shell is not one of {[s.name for s in self.shells]}: {name!r}")
 
-    def dim(self, shell: Shell) -> int:
-        """Return D, the number of entries of a shell over all modules."""
-        return (shell.high - shell.low) * sum(module.out for module in self.modules)
+    def parts(self, phase: Phase) -> tuple[Part, ...]:
+        """Return what a phase trains, in the order of a shell's entries.
+
+        Raises:
+            SpecMismatch: no such phase.
+        """
+        if phase not in FACTORS:
+            raise SpecMismatch(f"phase is not one of {', '.join(FACTORS)}: {phase!r}")
+        rank = self.config.rank
+        return tuple(
+            Part(
+                f"{module.name}.{factor}",
+                module.name,
+                factor,
+                module.out if factor == "B" else rank,
+                module.inp if factor == "A" else rank,
+            )
+            for factor in FACTORS[phase]
+            for module in self.modules
+        )
+
+    def dim(self, shell: Shell, phase: Phase) -> int:
+        """Return D, the number of entries of a shell over all that a phase trains."""
+        low, high = shell.low, shell.high
+        return sum(
+            {"B": part.rows * (high - low), "A": part.cols * (high - low), "M": high**2 - low**2}[part.factor]
+            for part in self.parts(phase)
+        )
 
     def to_json(self) -> bytes:
         """Canonical bytes: sorted keys, no spaces; a module is [name, out, inp]."""

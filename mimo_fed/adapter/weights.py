@@ -1,4 +1,9 @@
-"""The global adapter as values and as the bytes that are released: a plain PEFT LoRA in safetensors.
+"""The adapter as values and as the bytes that are released.
+
+A release holds left, core and right of every module, float32, in safetensors, so that a phase starts from the
+very factors that were signed. A factor that is still the one of the seed is left out: a release of phase M is
+then no larger than what it says. `lora` gives the two factors that a LoRA layer wants; `to_peft` writes them
+for stock PEFT.
 
 The same values always give the same bytes, and only those bytes are read back: an adapter has one digest.
 Safetensors writes its metadata in hash order, so all of ours is one JSON text under one key.
@@ -8,54 +13,134 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from mimo_fed.adapter.basis import basis
-from mimo_fed.adapter.spec import AdapterSpec
+from mimo_fed.adapter.basis import Factors, basis, left_basis
+from mimo_fed.adapter.spec import AdapterSpec, Factor
+from mimo_fed.config import Phase
 from mimo_fed.errors import DigestMismatch, SpecMismatch
 
+MAX_EPOCH: Final = (1 << 31) - 1
 _KEY = "mimo_fed"
-_PREFIX = "base_model.model."
+_SIDES: Final = ("left", "core", "right")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GlobalAdapter:
-    """The adapter that all devices share; lora_A is the basis of the spec and is not stored here.
+    """An adapter that devices share: dW = left @ core @ right of every module, scaling 1.
 
     Raises:
         SpecMismatch: names, shapes or types are not the spec's, or a value is not finite.
     """
 
     spec: AdapterSpec
-    factors: dict[str, NDArray[np.float32]]
-    """B per module, float32, shape (out, R)"""
+    epoch: int
+    """how often the basis has changed; a delta is exact only in the basis it was trained in"""
+    left: Factors
+    """per module, float32, shape (out, R)"""
+    core: Factors
+    """per module, float32, shape (R, R)"""
+    right: Factors
+    """per module, float32, shape (R, inp)"""
 
     def __post_init__(self) -> None:
-        if set(self.factors) != {module.name for module in self.spec.modules}:
-            raise SpecMismatch(f"adapter has other modules than the spec: {len(self.factors)} given")
-        for module in self.spec.modules:
-            factor = self.factors[module.name]
-            if factor.shape != (module.out, self.spec.config.rank) or factor.dtype != np.float32:
-                raise SpecMismatch(f"lora_B of {module.name} is {factor.dtype} of shape {factor.shape}")
-            if not np.isfinite(factor).all():
-                raise SpecMismatch(f"adapter holds a number that is not finite: lora_B of {module.name}")
+        if not 0 <= self.epoch <= MAX_EPOCH:
+            raise SpecMismatch(f"adapter has no such basis epoch: {self.epoch}")
+        rank = self.spec.config.rank
+        for side in _SIDES:
+            factors: Factors = getattr(self, side)
+            if set(factors) != {module.name for module in self.spec.modules}:
+                raise SpecMismatch(f"adapter has other modules than the spec: {len(factors)} given")
+            for module in self.spec.modules:
+                factor = factors[module.name]
+                wanted = {"left": (module.out, rank), "core": (rank, rank), "right": (rank, module.inp)}[side]
+                if factor.shape != wanted or factor.dtype != np.float32:
+                    raise SpecMismatch(f"{side} of {module.name} is {factor.dtype} of shape {factor.shape}")
+                if not np.isfinite(factor).all():
+                    raise SpecMismatch(f"adapter holds a number that is not finite: {side} of {module.name}")
 
     @classmethod
     def zero(cls, spec: AdapterSpec) -> GlobalAdapter:
-        """Return the adapter that changes nothing: release 0."""
-        rank = spec.config.rank
-        return cls(spec=spec, factors={m.name: np.zeros((m.out, rank), np.float32) for m in spec.modules})
+        """Return the adapter that changes nothing, on the basis of the seed: release 0."""
+        core = {m.name: np.zeros((spec.config.rank,) * 2, np.float32) for m in spec.modules}
+        return cls(spec=spec, epoch=0, left=left_basis(spec), core=core, right=basis(spec))
+
+    def values(self, phase: Phase) -> dict[str, NDArray[np.float32]]:
+        """Return X, what a phase trains.
+
+        Returns:
+            Per part name, float32, shape (rows, cols).
+        """
+        return {part.name: self._value(part.factor, part.module) for part in self.spec.parts(phase)}
+
+    def _value(self, factor: Factor, module: str) -> NDArray[np.float32]:
+        core = self.core[module]
+        if factor == "B":
+            return _product(self.left[module], core)
+        return _product(core, self.right[module]) if factor == "A" else core
+
+    def with_values(self, phase: Phase, values: Mapping[str, NDArray[np.floating]]) -> GlobalAdapter:
+        """Return the adapter with another X, and the factors that the phase leaves alone.
+
+        For AB this is the product of the two, as FedIT takes it, and the old right factor is gone.
+
+        Args:
+            phase: what `values` are of.
+            values: per part name, floats, shape (rows, cols).
+        """
+        given = {
+            (part.factor, part.module): np.ascontiguousarray(values[part.name], dtype=np.float32)
+            for part in self.spec.parts(phase)
+        }
+        new = {f: {m: value for (factor, m), value in given.items() if factor == f} for f in "BAM"}
+        if phase == "M":
+            return replace(self, core=new["M"])
+        one = np.eye(self.spec.config.rank, dtype=np.float32)
+        core = {module.name: one.copy() for module in self.spec.modules}
+        return replace(self, left=new["B"] or self.left, core=core, right=new["A"] or self.right)
+
+    def canonical(self) -> GlobalAdapter:
+        """Return the same dW on the basis of its own singular vectors, one epoch on.
+
+        Left has orthonormal columns, right orthonormal rows, core is diagonal and descends: the shells of a
+        small device are the directions that matter most. Ref: QR of both sides, SVD of the R x R product.
+        """
+        left: Factors = {}
+        core: Factors = {}
+        right: Factors = {}
+        for name in (module.name for module in self.spec.modules):
+            q_left, r_left = np.linalg.qr(self.left[name].astype(np.float64))
+            q_right, r_right = np.linalg.qr(self.right[name].astype(np.float64).T)
+            inner = r_left @ self.core[name].astype(np.float64) @ r_right.T
+            u, singular, vt = np.linalg.svd(inner)
+            left[name] = np.ascontiguousarray(q_left @ u, dtype=np.float32)
+            core[name] = np.diag(singular).astype(np.float32)
+            right[name] = np.ascontiguousarray(vt @ q_right.T, dtype=np.float32)
+        return replace(self, epoch=self.epoch + 1, left=left, core=core, right=right)
+
+    def lora(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Return (lora_B, lora_A) of every module: left @ core and right, for a scaling of 1."""
+        return {name: (_product(left, self.core[name]), self.right[name]) for name, left in self.left.items()}
 
     def to_safetensors(self) -> bytes:
-        """Write lora_A and lora_B of every module; equal values give equal bytes."""
-        tensors = dict(sorted(self._tensors().items()))
-        return safetensors_numpy.save(tensors, metadata={_KEY: _metadata(self.spec)})
+        """Write the factors; equal values give equal bytes."""
+        stored = ("core", *self._moved())
+        tensors = {f"{m}.{side}": factor for side in stored for m, factor in getattr(self, side).items()}
+        note = {
+            "base_fingerprint": self.spec.base_fingerprint,
+            "basis_epoch": self.epoch,
+            "spec_digest": self.spec.digest(),
+        }
+        metadata = {_KEY: json.dumps(note, sort_keys=True, separators=(",", ":"))}
+        ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+        return safetensors_numpy.save(ordered, metadata=metadata)
 
     @classmethod
     def from_safetensors(cls, data: bytes, spec: AdapterSpec) -> GlobalAdapter:
@@ -63,8 +148,8 @@ class GlobalAdapter:
 
         Raises:
             DigestMismatch: the bytes are not a whole safetensors file.
-            SpecMismatch: another spec, base or basis; other names, shapes or types; a value that is not
-                finite; or bytes that `to_safetensors` would not have written.
+            SpecMismatch: another spec or base; other names, shapes or types; a value that is not finite; or
+                bytes that `to_safetensors` would not have written.
         """
         try:
             tensors = safetensors_numpy.load(data)
@@ -72,69 +157,53 @@ class GlobalAdapter:
             metadata = json.loads(data[8 : 8 + length]).get("__metadata__")
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise DigestMismatch(f"bytes are not a whole safetensors file: {error}") from None
-        _check_metadata(metadata, spec)
-        names = {_name(module.name, factor) for module in spec.modules for factor in "AB"}
-        if set(tensors) != names:
-            odd = sorted(set(tensors) ^ names)
-            raise SpecMismatch(f"adapter has other tensors than the spec: {', '.join(odd[:3])}")
-        adapter = cls(spec=spec, factors={m.name: tensors[_name(m.name, "B")] for m in spec.modules})
-        for module, factor in basis(spec).items():
-            given = tensors[_name(module, "A")]
-            if given.dtype != np.float32 or not np.array_equal(given, factor):
-                raise SpecMismatch(f"lora_A is not the basis of seed {spec.config.seed}: {module}")
+        epoch = _epoch(metadata, spec)
+        sides: dict[str, Factors] = {side: {} for side in _SIDES}
+        for name, tensor in tensors.items():
+            module, _, side = name.rpartition(".")
+            if side not in sides:
+                raise SpecMismatch(f"adapter has other tensors than the spec: {name}")
+            sides[side][module] = tensor
+        adapter = cls(
+            spec=spec,
+            epoch=epoch,
+            left=sides["left"] or left_basis(spec),
+            core=sides["core"],
+            right=sides["right"] or basis(spec),
+        )
         if adapter.to_safetensors() != data:
             raise SpecMismatch(f"adapter is not in canonical form: {len(data)} bytes")
         return adapter
-
-    def peft_config(self) -> dict[str, Any]:
-        """Return what belongs in `adapter_config.json` beside the bytes, for stock PEFT."""
-        rank = self.spec.config.rank
-        return {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "r": rank,
-            "lora_alpha": rank,
-            "use_rslora": False,
-            "lora_dropout": 0.0,
-            "bias": "none",
-            "fan_in_fan_out": False,
-            "inference_mode": True,
-            "target_modules": self.spec.config.targets,
-            "base_model_name_or_path": None,
-        }
 
     def digest(self) -> str:
         """SHA-256 of `to_safetensors`, hexadecimal."""
         return hashlib.sha256(self.to_safetensors()).hexdigest()
 
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        fixed = basis(self.spec)
-        tensors = {_name(name, "A"): factor for name, factor in fixed.items()}
-        return tensors | {_name(name, "B"): np.ascontiguousarray(b) for name, b in self.factors.items()}
+    def _moved(self) -> tuple[str, ...]:
+        """Return the sides that are not those of the seed any more."""
+        seeded = {"left": left_basis(self.spec), "right": basis(self.spec)}
+        return tuple(
+            side
+            for side, first in seeded.items()
+            if any(not np.array_equal(getattr(self, side)[m], factor) for m, factor in first.items())
+        )
 
 
-def _name(module: str, factor: str) -> str:
-    return f"{_PREFIX}{module}.lora_{factor}.weight"
+def _product(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply in float64, round once."""
+    product: NDArray[np.float32] = (one.astype(np.float64) @ other.astype(np.float64)).astype(np.float32)
+    return product
 
 
-def _metadata(spec: AdapterSpec) -> str:
-    raw = {
-        "base_fingerprint": spec.base_fingerprint,
-        "basis_epoch": spec.config.basis_epoch,
-        "spec_digest": spec.digest(),
-    }
-    return json.dumps(raw, sort_keys=True, separators=(",", ":"))
-
-
-def _check_metadata(metadata: object, spec: AdapterSpec) -> None:
+def _epoch(metadata: Any, spec: AdapterSpec) -> int:
+    """Check what the file says of itself, and return its basis epoch."""
     try:
-        given = json.loads(metadata[_KEY]) if isinstance(metadata, dict) else {}
-    except (ValueError, KeyError, TypeError):
-        given = {}
-    if not isinstance(given, dict):
-        given = {}
-    for key, value in json.loads(_metadata(spec)).items():
-        if given.get(key) != value:
-            raise SpecMismatch(
-                f"adapter was made for another {key.replace('_', ' ')} than {value}: {given.get(key)}"
-            )
+        note = json.loads(metadata[_KEY])
+        found, epoch = (note["base_fingerprint"], note["spec_digest"]), note["basis_epoch"]
+    except (TypeError, KeyError, ValueError):
+        raise SpecMismatch("adapter does not say what it was made for") from None
+    if found != (spec.base_fingerprint, spec.digest()):
+        raise SpecMismatch(f"adapter was made for another base or shape: {str(found[1])[:16]}")
+    if type(epoch) is not int:
+        raise SpecMismatch(f"adapter has no such basis epoch: {epoch!r}")
+    return epoch
