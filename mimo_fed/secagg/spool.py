@@ -22,19 +22,23 @@ class Spool(Protocol):
 
 
 class MemorySpool:
-    """A spool that a kill erases: for simulations and tests."""
+    """A spool that a kill erases: for simulations and tests.
+
+    Attributes:
+        files: what is kept, by name.
+    """
 
     def __init__(self) -> None:
-        self._kept: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}
 
     def put(self, name: str, data: bytes) -> None:
         """Store."""
-        self._kept[name] = data
+        self.files[name] = data
 
     def get(self, name: str) -> bytes:
         """Return what was stored."""
-        return self._kept[name]
+        return self.files[name]
 
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return a part of what was stored."""
-        return self._kept[name][start : start + length]
+        return self.files[name][start : start + length]
