@@ -7,9 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mimo_fed.data import read_corpus
-
-BYTES_PER_WEIGHT = 512
-"""training text that counts one, UTF-8 bytes"""
+from mimo_fed.data.weight import num_bytes, weight_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,7 @@ class PrivateCorpus:
     @cached_property
     def train_bytes(self) -> int:
         """UTF-8 bytes to train on."""
-        return sum(len(text.encode()) for text in self.train)
+        return num_bytes(self.train)
 
     @property
     def held_out(self) -> tuple[str, ...]:
@@ -47,7 +45,7 @@ class PrivateCorpus:
 
     def weight(self, weight_max: int) -> int:
         """How much this device counts in a mean: by its amount of training text, 1 to `weight_max`."""
-        return max(1, min(weight_max, round(self.train_bytes / BYTES_PER_WEIGHT)))
+        return weight_of(self.train_bytes, weight_max)
 
     def __repr__(self) -> str:
         sizes = len(self.train), len(self.validation), len(self.test)
