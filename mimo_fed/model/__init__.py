@@ -2,8 +2,8 @@
 
 from mimo_fed.model.base import Base, load_base
 from mimo_fed.model.device import LAMBDAS, DeviceModel
-from mimo_fed.model.learn import GlobalDelta, TrainReport
-from mimo_fed.model.lora import Arm
+from mimo_fed.model.learn import GlobalDelta, Limits, TrainReport
+from mimo_fed.model.lora import Arm, Shared
 from mimo_fed.model.loss import Loss
 from mimo_fed.model.train import TrainingStopped
 from mimo_fed.model.trial import TrialReport
@@ -14,7 +14,9 @@ __all__ = [
     "Base",
     "DeviceModel",
     "GlobalDelta",
+    "Limits",
     "Loss",
+    "Shared",
     "TrainReport",
     "TrainingStopped",
     "TrialReport",

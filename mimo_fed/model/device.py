@@ -1,24 +1,34 @@
-"""The model as a device holds it: one frozen base, the installed global adapter, the personal one.
+"""The model as a device holds it: one frozen base, the installed shared adapters, the personal one.
 
-Arms: "base", "global", and "personal" (global + lambda * personal). Everything here runs in one thread of one
-process; a call that raises leaves the model as it was.
+Arms: "base", "global", "cohort" (global + cohort), and "personal" (global + cohort + lambda * personal); an
+adapter that is not there is left out. Everything here runs in one thread of one process; a call that raises
+leaves the model as it was.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
 from mimo_fed.config import TrainConfig
-from mimo_fed.errors import ConfigError
+from mimo_fed.errors import ConfigError, DataError
 from mimo_fed.model import chat, personal
 from mimo_fed.model.base import Base
+from mimo_fed.model.cohort import HYSTERESIS, choose
 from mimo_fed.model.costs import Costs
-from mimo_fed.model.learn import GlobalDelta, Lesson, TrainReport, learn_global, learn_personal
-from mimo_fed.model.lora import Arm, Branches
+from mimo_fed.model.learn import (
+    GlobalDelta,
+    Goal,
+    Lesson,
+    Limits,
+    TrainReport,
+    learn_personal,
+    learn_shared,
+)
+from mimo_fed.model.lora import Arm, Branches, Shared
 from mimo_fed.model.loss import Loss, measure
 from mimo_fed.model.train import Progress, Stop
 from mimo_fed.model.trial import TrialReport, try_adapter
@@ -28,30 +38,46 @@ LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 
 
 class DeviceModel:
-    """A base with a global and a personal adapter.
+    """A base with a global adapter, perhaps one of a cohort, and a personal one.
 
     Args:
         base: the frozen base; may be shared by several device models.
-        spec: the adapter's shape; must be for this base.
+        spec: the global adapter's shape; must be for this base.
+        cohort_spec: the cohort adapters' shape; None if the device takes part in no cohort.
+        limits: what the device can afford when it trains.
 
     Raises:
-        SpecMismatch: `spec` is for another base.
+        SpecMismatch: a spec is for another base.
     """
 
-    def __init__(self, base: Base, spec: AdapterSpec) -> None:
+    def __init__(
+        self,
+        base: Base,
+        spec: AdapterSpec,
+        *,
+        cohort_spec: AdapterSpec | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
         torch.set_num_threads(1)
         self.base = base
-        self.spec = spec
-        self._branches = Branches(base, spec)
-        self._installed = GlobalAdapter.zero(spec)
-        self._digest = self._installed.digest()
+        self.spec, self.cohort_spec = spec, cohort_spec
+        self.limits = limits
+        self._branches = Branches(base, spec, cohort_spec, checkpointing=limits.checkpointing)
+        zero = GlobalAdapter.zero(spec)
+        self._installed: dict[Shared, GlobalAdapter | None] = {"global": zero, "cohort": None}
+        self._digests: dict[Shared, str | None] = {"global": zero.digest(), "cohort": None}
         self._personal_epoch = 0
         self._costs = Costs()
 
     @property
     def installed_digest(self) -> str:
         """Digest of the installed global adapter; of the zero adapter at first."""
-        return self._digest
+        return str(self._digests["global"])
+
+    @property
+    def cohort_digest(self) -> str | None:
+        """Digest of the installed cohort adapter; None while there is none."""
+        return self._digests["cohort"]
 
     @property
     def personal_scale(self) -> float:
@@ -65,23 +91,51 @@ class DeviceModel:
             DigestMismatch: not a whole safetensors file.
             SpecMismatch: of another shape, base or basis, or with a value that is not finite.
         """
-        checked = GlobalAdapter.from_safetensors(adapter, self.spec)
-        self._branches.set_global(checked)
-        self._installed, self._digest = checked, hashlib.sha256(adapter).hexdigest()
+        self._install("global", adapter)
+
+    def install_cohort(self, adapter: bytes | None) -> None:
+        """Replace the cohort adapter, or with None take it away; checked like `install`.
+
+        Raises:
+            ConfigError: the device has no `cohort_spec`.
+            DigestMismatch: not a whole safetensors file.
+            SpecMismatch: of another shape, base or basis, or with a value that is not finite.
+        """
+        self._install("cohort", adapter)
+
+    def _install(self, branch: Shared, adapter: bytes | None) -> None:
+        checked = None if adapter is None else GlobalAdapter.from_safetensors(adapter, self._spec_of(branch))
+        self._branches.set_shared(branch, checked)
+        self._installed[branch] = checked
+        self._digests[branch] = None if adapter is None else hashlib.sha256(adapter).hexdigest()
+
+    def _spec_of(self, branch: Shared) -> AdapterSpec:
+        if branch == "global":
+            return self.spec
+        if self.cohort_spec is None:
+            raise ConfigError(
+                "this device takes part in no cohort", hint="give it the cohort adapters' shape"
+            )
+        return self.cohort_spec
+
+    def _restore(self, branch: Shared) -> None:
+        self._branches.set_shared(branch, self._installed[branch])
 
     def loss(self, texts: Sequence[str], arm: Arm) -> Loss:
         """Return the cost of `texts` under one arm, every token counted once.
 
-        A cost once measured is remembered while the arm's adapters stay as they are.
+        A branch that is not there is left out. A cost once measured is remembered while the arm's adapters
+        stay as they are.
         """
-        if arm == "personal" and not self.personal_scale:
-            arm = "global"
-        adapters: dict[Arm, tuple[object, ...]] = {
-            "base": (),
-            "global": (self._digest,),
-            "personal": (self._digest, self._personal_epoch, self.personal_scale),
-        }
-        return self._costs.get(texts, (arm, *adapters[arm]), lambda: self._measure(texts, arm))
+        return self._costs.get(texts, self._adapters(arm), lambda: self._measure(texts, arm))
+
+    def _adapters(self, arm: Arm, cohort: str | None = None) -> tuple[object, ...]:
+        """Name what an arm's forward pass runs with; `cohort` is the digest of a candidate in its place."""
+        if arm == "base":
+            return ()
+        personal = (self._personal_epoch, self.personal_scale) if arm == "personal" else (0, 0.0)
+        in_cohort = None if arm == "global" else cohort or self._digests["cohort"]
+        return (self._digests["global"], in_cohort, personal if personal[1] else None)
 
     def _measure(self, texts: Sequence[str], arm: Arm) -> Loss:
         self._branches.use(arm)
@@ -98,31 +152,99 @@ class DeviceModel:
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> GlobalDelta:
-        """Train the first `rank` columns of every global B; afterwards the installed adapter is back.
+        """Train this rank's prefix of what `config.phase` trains; afterwards the installed adapter is back.
 
-        In some steps, drawn with `config.branch_dropout`, the personal branch is left out, so that the global
-        adapter also works alone.
+        In some steps, drawn with `config.branch_dropout`, the cohort and the personal branch are left out, so
+        that the global adapter also works alone.
 
         Args:
             texts: to train on.
             rank: this device's rank, 1 to the adapter's.
-            config: steps, batch shape and learning rate.
+            config: phase, steps (the device's limits may allow fewer), batch shape and learning rate.
             seed: fixes batches and branch dropout.
             held_out: text for the losses before and after; the first batch if empty.
             progress: called after every step.
             stop: polled before every step.
 
         Raises:
-            ConfigError: `rank` is out of range.
+            ConfigError: `rank` is out of range, or the device's limits do not allow the phase.
             DataError: no text.
             TrainingStopped: `stop` returned True.
         """
-        if not 1 <= rank <= self.spec.config.rank:
-            raise ConfigError(f"a device's rank must be 1 to {self.spec.config.rank}: {rank}")
         lesson = self._lesson("global", texts, held_out, config, seed, progress, stop)
-        return learn_global(
-            self._branches, lesson, rank, restore=lambda: self._branches.set_global(self._installed)
-        )
+        return self._train_shared("global", lesson, rank)
+
+    def train_cohort(
+        self,
+        texts: Sequence[str],
+        *,
+        rank: int,
+        config: TrainConfig,
+        seed: int,
+        held_out: Sequence[str] = (),
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> GlobalDelta:
+        """Do what `train_global` does for the installed cohort adapter, on top of the frozen global one.
+
+        Raises:
+            ConfigError: no cohort adapter is installed, or as for `train_global`.
+            DataError: no text.
+            TrainingStopped: `stop` returned True.
+        """
+        lesson = self._lesson("cohort", texts, held_out, config, seed, progress, stop)
+        return self._train_shared("cohort", lesson, rank)
+
+    def _train_shared(self, branch: Shared, lesson: Lesson, rank: int) -> GlobalDelta:
+        adapter = self._installed[branch]
+        if adapter is None:
+            raise ConfigError("no cohort adapter is installed")
+        if not 1 <= rank <= adapter.spec.config.rank:
+            raise ConfigError(f"a device's rank must be 1 to {adapter.spec.config.rank}: {rank}")
+        goal = Goal(branch=branch, adapter=adapter, rank=rank, limits=self.limits)
+        return learn_shared(self._branches, lesson, goal, restore=lambda: self._restore(branch))
+
+    def choose_cohort(
+        self,
+        candidates: Mapping[str, bytes],
+        texts: Sequence[str],
+        *,
+        current: str | None,
+        hysteresis: float = HYSTERESIS,
+    ) -> str:
+        """Return the name of the cohort whose adapter, on top of the global one, makes `texts` cheapest.
+
+        The installed cohort adapter is back afterwards; whoever decides to move installs the other one.
+
+        Args:
+            candidates: releases by the cohort's name.
+            texts: this device's own.
+            current: the cohort it is in, or would begin in by its declared language.
+            hysteresis: relative margin by which another one must be better.
+
+        Raises:
+            ConfigError: no candidate, no `cohort_spec`, or a negative margin.
+            DataError: no text to choose by.
+            AdapterError: a candidate does not fit.
+        """
+        if not any(texts):
+            raise DataError("there is no text to choose a cohort by")
+        spec = self._spec_of("cohort")
+        adapters = {name: GlobalAdapter.from_safetensors(data, spec) for name, data in candidates.items()}
+
+        def cost(name: str) -> float:
+            def measured() -> Loss:
+                self._branches.set_shared("cohort", adapters[name])
+                return self._measure(texts, "cohort")
+
+            digest = hashlib.sha256(candidates[name]).hexdigest()
+            return self._costs.get(texts, self._adapters("cohort", digest), measured).nats
+
+        try:
+            losses = {name: cost(name) for name in adapters}
+        finally:
+            self._restore("cohort")
+        return choose(losses, current=current, hysteresis=hysteresis)
 
     def train_personal(
         self,
@@ -135,7 +257,7 @@ class DeviceModel:
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> TrainReport:
-        """Train the personal adapter on top of the frozen global one; afterwards lambda is 1 until picked.
+        """Train the personal adapter on top of the frozen shared ones; afterwards lambda is 1 until picked.
 
         The first call creates the adapter with `config.personal_rank`; an existing one keeps its rank.
 
@@ -149,9 +271,12 @@ class DeviceModel:
             stop: polled before every step.
 
         Raises:
+            ConfigError: the device runs forward only.
             DataError: no text.
             TrainingStopped: `stop` returned True; the adapter is as it was.
         """
+        if self.limits.forward_only:
+            raise ConfigError("a device without backward passes trains no personal adapter")
         lesson = self._lesson("personal", texts, held_out, config, seed, progress, stop)
         self._personal_epoch += 1
         return learn_personal(
@@ -172,7 +297,7 @@ class DeviceModel:
             return self._measure(held_out, arm).per_token
 
         def before() -> float:
-            return self.loss(held_out, arm).per_token if arm == "global" else after()
+            return after() if arm == "personal" else self.loss(held_out, arm).per_token
 
         return Lesson(
             tokenizer=self.base.tokenizer,
@@ -197,7 +322,7 @@ class DeviceModel:
 
         def cost(scale: float) -> float:
             branches.scale_personal(scale)
-            return self.loss(texts, "personal" if scale else "global").nats
+            return self.loss(texts, "personal").nats
 
         best = personal.walk_downhill(LAMBDAS, cost, start=branches.personal_scale)
         branches.scale_personal(best)
@@ -238,28 +363,36 @@ class DeviceModel:
             on_token=on_token,
         )
 
-    def trial(self, adapter: bytes, texts: Sequence[str], *, loss_bound: float) -> TrialReport:
+    def trial(
+        self, adapter: bytes, texts: Sequence[str], *, loss_bound: float, branch: Shared = "global"
+    ) -> TrialReport:
         """Judge a release before it is installed; afterwards the old adapter is in place.
 
         Args:
             adapter: the release's bytes.
             texts: held out by this device; without any, only the fixed prompts are tried.
             loss_bound: the loss may rise by this share, e.g. 0.05.
+            branch: where it would be installed.
+
+        Raises:
+            ConfigError: a cohort's release, but the device has no `cohort_spec`.
         """
         digest = hashlib.sha256(adapter).hexdigest()
+        adapters = (digest, None, None) if branch == "global" else self._adapters("cohort", digest)
 
         def before() -> float:
-            return self.loss(texts, "global").per_token
+            return self.loss(texts, branch).per_token
 
         def after() -> float:
-            adapters = ("global", digest)
-            return self._costs.get(texts, adapters, lambda: self._measure(texts, "global")).per_token
+            return self._costs.get(texts, adapters, lambda: self._measure(texts, branch)).per_token
 
         return try_adapter(
             self._branches,
             self.base.tokenizer,
-            self._installed,
+            self._spec_of(branch),
             adapter,
+            branch=branch,
+            restore=lambda: self._restore(branch),
             before=before if texts else None,
             after=after if texts else None,
             loss_bound=loss_bound,

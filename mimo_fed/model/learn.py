@@ -10,9 +10,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from mimo_fed.config import TrainConfig
+from mimo_fed.adapter import GlobalAdapter
+from mimo_fed.config import Phase, TrainConfig
+from mimo_fed.errors import ConfigError
 from mimo_fed.model import personal
-from mimo_fed.model.lora import Branches
+from mimo_fed.model.lora import Branches, Shared
+from mimo_fed.model.mezo import TwoForwardPasses
+from mimo_fed.model.phase import PhaseFactors
 from mimo_fed.model.train import (
     Plan,
     Progress,
@@ -30,6 +34,30 @@ _DRAW_GLOBAL, _DRAW_PERSONAL, _DRAW_BRANCH = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a device can afford when it trains."""
+
+    max_steps: int | None = None
+    """most steps on a shared adapter per round, however many the round asks for; None: as many as asked"""
+    checkpointing: bool = False
+    """compute activations again in the backward pass instead of keeping them: less memory, more time"""
+    forward_only: bool = False
+    """no backward pass at all: trains the core alone (phase M), and no personal adapter"""
+
+    def __post_init__(self) -> None:
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ConfigError(f"a device's step budget must be at least 1: {self.max_steps}")
+
+    def check_phase(self, phase: Phase) -> None:
+        """Raise ConfigError if this device cannot train the phase."""
+        if self.forward_only and phase != "M":
+            raise ConfigError(
+                f"a device without backward passes trains phase M alone, not phase {phase}",
+                hint="let it decline the round",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainReport:
     """What a stretch of training did."""
 
@@ -39,16 +67,18 @@ class TrainReport:
     """nats per token, on the same text"""
     num_tokens: int
     """trained on"""
+    num_steps: int
+    """optimizer steps taken"""
     seconds: float
     """wall time"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalDelta(TrainReport):
-    """What a device learnt for all: the change of the global B factors."""
+    """What a device learnt for others: the change of X, what the phase trains (see mimo_fed/adapter)."""
 
     delta: dict[str, Float32]
-    """by module, shape (out, rank)"""
+    """by part name, the prefix of this device's rank: B (out, rank), A (rank, inp), M (rank, rank)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,44 +106,72 @@ class Lesson:
         return batches(self.tokenizer, self.texts, seed=(self.seed, draw), **shape)
 
 
-def learn_global(branches: Branches, lesson: Lesson, rank: int, restore: Callable[[], None]) -> GlobalDelta:
-    """Train the first `rank` columns of every global B, and put the installed adapter back with `restore`."""
-    config = lesson.config
-    draws = np.random.default_rng((lesson.seed, _DRAW_BRANCH)).random(config.num_steps)
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """Which shared adapter to train, from where, and how much of it."""
 
-    def pick_arm(step: int) -> None:
-        with_personal = branches.personal_scale and draws[step] >= config.branch_dropout
-        branches.use("personal" if with_personal else "global")
-        branches.trainable("global")
+    branch: Shared
+    adapter: GlobalAdapter
+    """installed in that branch"""
+    rank: int
+    """of the device"""
+    limits: Limits
+
+
+def learn_shared(branches: Branches, lesson: Lesson, goal: Goal, restore: Callable[[], None]) -> GlobalDelta:
+    """Train the device's prefix of X in a shared branch, and put the installed adapter back with `restore`.
+
+    In a step that branch dropout leaves alone, the branches on top of the trained one take part too.
+
+    Raises:
+        ConfigError: the device's limits do not allow the phase.
+    """
+    config, limits = lesson.config, goal.limits
+    limits.check_phase(config.phase)
+    num_steps = min(config.num_steps, limits.max_steps or config.num_steps)
+    draws = np.random.default_rng((lesson.seed, _DRAW_BRANCH)).random(num_steps)
 
     def on_first_batch() -> float:
-        branches.use("global")
+        branches.use(goal.branch)
         return batch_loss(branches.model, next(lesson.batches(_DRAW_GLOBAL)), backward=False)
 
-    before = branches.global_factors(rank)
     try:
         loss_before = (lesson.before or on_first_batch)()
+        factors = PhaseFactors(branches, goal.branch, goal.adapter, config.phase, goal.rank)
+        forward_only = TwoForwardPasses(branches.model, factors, lesson.seed) if limits.forward_only else None
+
+        def by_backward(rows_BT: torch.Tensor) -> float:
+            loss = batch_loss(branches.model, rows_BT, backward=True)
+            factors.take_gradients()
+            return loss
+
+        def pick_arm(step: int) -> None:
+            branches.use("personal" if draws[step] >= config.branch_dropout else goal.branch)
+            if forward_only is None:
+                factors.unfreeze()
+
         plan = Plan(
-            parameters=branches.trainable("global"),
-            num_steps=config.num_steps,
+            parameters=factors.parameters,
+            num_steps=num_steps,
             learning_rate=config.learning_rate,
             before_step=pick_arm,
-            after_backward=lambda: branches.keep_columns(rank),
+            gradients=forward_only or by_backward,
+            after_step=factors.show,
         )
-        stream = lesson.batches(_DRAW_GLOBAL)
-        done = run_steps(branches.model, stream, plan, progress=lesson.progress, stop=lesson.stop)
-        branches.freeze()
+        with branches.training():
+            stream = lesson.batches(_DRAW_GLOBAL)
+            done = run_steps(branches.model, stream, plan, progress=lesson.progress, stop=lesson.stop)
         loss_after = (lesson.after or on_first_batch)()
-        after = branches.global_factors(rank)
+        delta = factors.delta()
     finally:
-        branches.freeze()
         restore()
         give_memory_back()
     return GlobalDelta(
-        delta={name: after[name] - before[name] for name in after},
+        delta=delta,
         loss_before=loss_before,
         loss_after=loss_after,
         num_tokens=done.num_tokens,
+        num_steps=num_steps,
         seconds=lesson.watch.seconds,
     )
 
@@ -129,21 +187,20 @@ def learn_personal(branches: Branches, lesson: Lesson, num_steps: int) -> TrainR
         loss_before = lesson.before() if lesson.before else None
         branches.use("personal")
         plan = Plan(
-            parameters=branches.trainable("personal"),
+            parameters=branches.personal_weights(),
             num_steps=num_steps,
             learning_rate=config.personal_learning_rate,
             weight_decay=config.personal_weight_decay,
         )
-        stream = lesson.batches(_DRAW_PERSONAL)
-        done = run_steps(branches.model, stream, plan, progress=lesson.progress, stop=lesson.stop)
-        branches.freeze()
+        with branches.training():
+            stream = lesson.batches(_DRAW_PERSONAL)
+            done = run_steps(branches.model, stream, plan, progress=lesson.progress, stop=lesson.stop)
         if lesson.after:
             loss_after = lesson.after()
         else:
             first = next(lesson.batches(_DRAW_PERSONAL))
             loss_after = batch_loss(branches.model, first, backward=False)
     except BaseException:
-        branches.freeze()
         personal.restore(branches, kept, scale)
         raise
     finally:
@@ -152,5 +209,6 @@ def learn_personal(branches: Branches, lesson: Lesson, num_steps: int) -> TrainR
         loss_before=done.first_loss if loss_before is None else loss_before,
         loss_after=loss_after,
         num_tokens=done.num_tokens,
+        num_steps=num_steps,
         seconds=lesson.watch.seconds,
     )

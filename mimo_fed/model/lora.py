@@ -1,9 +1,10 @@
 # mypy: disable-error-code="no-untyped-call"
-"""The two LoRA branches of a device, as PEFT adapters on one frozen base.
+"""The three LoRA branches of a device, as PEFT adapters on one frozen base.
 
-y = W x + B_g V x + lambda * B_p A_p x. The global branch has the shared basis V as its A factor, which is
-never trained; the personal branch never leaves the device. Scaling is 1 whatever the rank (`lora_alpha = r`),
-so that devices of different rank compute the same function.
+y = W x + B_g A_g x + B_c A_c x + lambda * B_p A_p x: the global branch, that of the device's cohort (if it is
+in one), and the personal one, which never leaves the device. The first two hold released adapters: B is
+left @ core, A is right. Scaling is 1 whatever the rank (`lora_alpha = r`), so that devices of different rank
+compute the same function.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -21,15 +23,24 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mimo_fed.adapter import AdapterSpec, GlobalAdapter, basis
+from mimo_fed.adapter import AdapterSpec, GlobalAdapter
 from mimo_fed.errors import SpecMismatch
 from mimo_fed.model.base import Base
 
-Arm = Literal["base", "global", "personal"]
+Arm = Literal["base", "global", "cohort", "personal"]
+Shared = Literal["global", "cohort"]
+Factor = Literal["A", "B"]
 Float32 = NDArray[np.float32]
 
-_BRANCHES: dict[Arm, list[str]] = {"base": [], "global": ["global"], "personal": ["global", "personal"]}
+_BRANCHES: dict[Arm, tuple[str, ...]] = {
+    "base": (),
+    "global": ("global",),
+    "cohort": ("global", "cohort"),
+    "personal": ("global", "cohort", "personal"),
+}
+_FACTORS: tuple[Factor, ...] = ("A", "B")
 
 
 class Branches:
@@ -37,17 +48,26 @@ class Branches:
 
     Args:
         base: the frozen base.
-        spec: fixes the adapted modules, the rank and the basis.
+        spec: fixes the modules of the global and of the personal branch.
+        cohort_spec: fixes those of the cohort branch; None if the device takes part in no cohort.
+        checkpointing: in training, forget what a decoder layer computed and compute it again in the backward
+            pass: less memory, about a third more time, the same results.
 
     Raises:
-        SpecMismatch: `spec` was made for another base, or names a module that this base lacks.
+        SpecMismatch: a spec was made for another base, or names a module that this base lacks.
     """
 
-    def __init__(self, base: Base, spec: AdapterSpec) -> None:
-        if spec.base_fingerprint != base.fingerprint:
-            raise SpecMismatch(f"the adapter is for another base: {spec.base_fingerprint[:12]}")
-        if missing := sorted(set(spec.modules) - set(base.modules(spec.config.targets))):
-            raise SpecMismatch(f"the base has no such linear layer: {missing[0]}")
+    def __init__(
+        self,
+        base: Base,
+        spec: AdapterSpec,
+        cohort_spec: AdapterSpec | None = None,
+        *,
+        checkpointing: bool = False,
+    ) -> None:
+        for one in (spec, cohort_spec):
+            if one is not None:
+                _check(base, one)
         self._spec = spec
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -58,112 +78,136 @@ class Branches:
         self._peft = peft_model
         inner: Any = peft_model.base_model.model
         self.model: PreTrainedModel = inner
-        modules = dict(inner.named_modules())
-        self._layers: dict[str, LoraLayer] = {module.name: modules[module.name] for module in spec.modules}
-        with torch.no_grad():
-            for name, rows in basis(spec).items():
-                self._weight(name, "A", "global").copy_(torch.from_numpy(rows))
-                self._weight(name, "B", "global").zero_()
+        self._checkpointing = checkpointing
+        if checkpointing:
+            inner.activation_checkpointing_enable({"use_reentrant": False})
+        self._layers: dict[str, LoraLayer] = {}
+        self._find_layers()
+        self.has_cohort = False
         self.personal_rank = 0
         self.personal_scale = 0.0
-        self.use("global")
+        self.set_shared("global", GlobalAdapter.zero(spec))
         inner.eval()
 
-    def _weight(self, module: str, factor: Literal["A", "B"], branch: str) -> nn.Parameter:
+    def _find_layers(self) -> None:
+        self._layers = {
+            name: module for name, module in self.model.named_modules() if isinstance(module, LoraLayer)
+        }
+
+    def weight(self, module: str, factor: Factor, branch: str) -> nn.Parameter:
+        """Return one factor as the forward pass uses it: A (R, inp) or B (out, R)."""
         layer = self._layers[module]
         weight = (layer.lora_A if factor == "A" else layer.lora_B)[branch].weight
         assert isinstance(weight, nn.Parameter)  # noqa: S101 - for the type checker
         return weight
 
     def use(self, arm: Arm) -> None:
-        """Let the forward pass run with the branches of `arm`, all frozen."""
-        names = _BRANCHES[arm] if self.personal_rank else [n for n in _BRANCHES[arm] if n != "personal"]
+        """Let the forward pass run with those branches of `arm` that are there, all frozen."""
+        there = {"global": True, "cohort": self.has_cohort, "personal": self.personal_scale != 0}
+        names = [name for name in _BRANCHES[arm] if there[name]]
         for layer in self._layers.values():
             layer.set_adapter(names, inference_mode=True)
 
-    def trainable(self, branch: Literal["global", "personal"]) -> list[nn.Parameter]:
-        """Unfreeze what a branch trains, after `use`: B of the global one, A and B of the personal one."""
-        factors: Sequence[Literal["A", "B"]] = ("B",) if branch == "global" else ("A", "B")
-        weights = [self._weight(name, factor, branch) for name in self._layers for factor in factors]
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Take training steps inside; afterwards nothing is trainable or has a gradient."""
+        layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        try:
+            for layer in layers if self._checkpointing else ():
+                layer.training = True
+            yield
+        finally:
+            for layer in layers:
+                layer.training = False
+            for parameter in self.model.parameters():
+                parameter.requires_grad_(False)
+                parameter.grad = None
+
+    def set_shared(self, branch: Shared, adapter: GlobalAdapter | None) -> None:
+        """Make a branch be an adapter, checked before; None (of a cohort) takes the branch away."""
+        if branch == "cohort" and (adapter is not None) != self.has_cohort:
+            self._toggle_cohort(adapter)
+        for name, (b, a) in adapter.lora().items() if adapter is not None else ():
+            self.write(name, "A", branch, a)
+            self.write(name, "B", branch, b)
+        self.use("global")
+
+    def _toggle_cohort(self, adapter: GlobalAdapter | None) -> None:
+        self.use("global")
+        if adapter is None:
+            self._peft.delete_adapter("cohort")
+        else:
+            self._peft.add_adapter("cohort", _lora_config(adapter.spec, adapter.spec.config.rank))
+            self._find_layers()
+        self.has_cohort = adapter is not None
+
+    def write(self, module: str, factor: Factor, branch: str, values: Float32) -> None:
+        """Copy values into one factor."""
+        with torch.no_grad():
+            self.weight(module, factor, branch).copy_(torch.from_numpy(np.array(values, dtype=np.float32)))
+
+    def personal_weights(self) -> list[nn.Parameter]:
+        """Return the parameters of the personal branch, unfrozen."""
+        weights = [self.weight(m.name, factor, "personal") for m in self._spec.modules for factor in _FACTORS]
         for weight in weights:
             weight.requires_grad_(True)
         return weights
 
-    def freeze(self) -> None:
-        """Freeze both branches and drop their gradients."""
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-            parameter.grad = None
-
-    def set_global(self, adapter: GlobalAdapter) -> None:
-        """Copy an adapter's factors, checked before, into the global branch."""
-        with torch.no_grad():
-            for name, factor in adapter.factors.items():
-                self._weight(name, "B", "global").copy_(torch.from_numpy(np.array(factor, dtype=np.float32)))
-
-    def global_factors(self, rank: int) -> dict[str, Float32]:
-        """Return copies of the first `rank` columns of every global B."""
-        return {
-            name: self._weight(name, "B", "global").detach()[:, :rank].to("cpu", copy=True).numpy()
-            for name in self._layers
-        }
-
-    def keep_columns(self, rank: int) -> None:
-        """Zero the gradients of the global B beyond column `rank`: AdamW without decay leaves those alone."""
-        for name in self._layers if rank < self._spec.config.rank else ():
-            gradient = self._weight(name, "B", "global").grad
-            if gradient is not None:
-                gradient[:, rank:] = 0
-
     def start_personal(self, rank: int, seed: int) -> None:
         """Create the personal branch: A random from `seed`, B zero, so that it changes nothing yet."""
-        if self.personal_rank:
-            self._peft.delete_adapter("personal")
-            self.personal_rank = 0
+        self.drop_personal()
         self._peft.add_adapter("personal", _lora_config(self._spec, rank))
+        self._find_layers()
         self.personal_rank = rank
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for name in self._layers:
-                weight = self._weight(name, "A", "personal")
+            for module in self._spec.modules:
+                weight = self.weight(module.name, "A", "personal")
                 bound = 1 / math.sqrt(weight.shape[1])
                 weight.copy_((torch.rand(weight.shape, generator=generator) * 2 - 1) * bound)
-                self._weight(name, "B", "personal").zero_()
+                self.weight(module.name, "B", "personal").zero_()
         self.scale_personal(1.0)
         self.use("global")
 
     def drop_personal(self) -> None:
         """Forget the personal branch."""
         if self.personal_rank:
+            self.use("global")
             self._peft.delete_adapter("personal")
         self.personal_rank, self.personal_scale = 0, 0.0
 
     def scale_personal(self, scale: float) -> None:
         """Set lambda, the personal branch's share."""
-        for layer in self._layers.values():
-            layer.set_scale("personal", scale)
+        for module in self._spec.modules:
+            self._layers[module.name].set_scale("personal", scale)
         self.personal_scale = scale
 
     def personal_tensors(self) -> dict[str, torch.Tensor]:
         """Return copies of the personal factors by PEFT's names."""
         return {
-            f"base_model.model.{name}.lora_{factor}.weight": self._weight(name, factor, "personal")
+            f"base_model.model.{module.name}.lora_{factor}.weight": self.weight(
+                module.name, factor, "personal"
+            )
             .detach()
             .to("cpu", copy=True)
-            for name in (self._layers if self.personal_rank else ())
+            for module in (self._spec.modules if self.personal_rank else ())
             for factor in _FACTORS
         }
 
     def set_personal(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Copy what `personal_tensors` returned, of the same rank, back into the branch."""
         with torch.no_grad():
-            for name in self._layers:
+            for module in self._spec.modules:
                 for factor in _FACTORS:
-                    value = tensors[f"base_model.model.{name}.lora_{factor}.weight"]
-                    self._weight(name, factor, "personal").copy_(value)
+                    value = tensors[f"base_model.model.{module.name}.lora_{factor}.weight"]
+                    self.weight(module.name, factor, "personal").copy_(value)
 
 
-_FACTORS: tuple[Literal["A", "B"], ...] = ("A", "B")
+def _check(base: Base, spec: AdapterSpec) -> None:
+    if spec.base_fingerprint != base.fingerprint:
+        raise SpecMismatch(f"the adapter is for another base: {spec.base_fingerprint[:12]}")
+    if missing := sorted(set(spec.modules) - set(base.modules(spec.config.targets))):
+        raise SpecMismatch(f"the base has no such linear layer: {missing[0]}")
 
 
 def _lora_config(spec: AdapterSpec, rank: int) -> LoraConfig:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -124,8 +125,11 @@ class Plan:
     weight_decay: float = 0.0
     before_step: Callable[[int], None] = lambda step: None
     """called with the step's index before its forward pass; picks the branches"""
-    after_backward: Callable[[], None] = lambda: None
-    """called when the gradients are there; masks them"""
+    gradients: Callable[[torch.Tensor], float] | None = None
+    """called with a batch; gives every parameter its gradient and returns nats per token; None: one backward
+    pass"""
+    after_step: Callable[[], None] = lambda: None
+    """called when the parameters have moved; shows them to the forward pass"""
 
 
 def run_steps(
@@ -144,6 +148,7 @@ def run_steps(
     optimizer = torch.optim.AdamW(
         plan.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
     )
+    gradients = plan.gradients or functools.partial(batch_loss, model, backward=True)
     num_tokens, first_loss = 0, 0.0
     for step in range(plan.num_steps):
         if stop is not None and stop():
@@ -151,9 +156,9 @@ def run_steps(
         plan.before_step(step)
         rows_BT = next(stream)
         optimizer.zero_grad(set_to_none=True)
-        loss = batch_loss(model, rows_BT, backward=True)
-        plan.after_backward()
+        loss = gradients(rows_BT)
         optimizer.step()
+        plan.after_step()
         first_loss = first_loss if step else loss
         num_tokens += rows_BT.shape[0] * (rows_BT.shape[1] - 1)
         if progress is not None:

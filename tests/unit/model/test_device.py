@@ -8,32 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from mimo_fed.adapter import AdapterSpec, GlobalAdapter, basis
+from mimo_fed.adapter import AdapterSpec, GlobalAdapter, to_peft
 from mimo_fed.config import TrainConfig
 from mimo_fed.errors import AdapterError, ConfigError, DataError, SpecMismatch
 from mimo_fed.model import Base, DeviceModel, TrainingStopped, load_base
+from tests.unit.model.samples import NAME, assert_same, random_adapter, state
 
 Texts = tuple[str, ...]
-
-
-def random_adapter(spec: AdapterSpec, seed: int, size: float = 0.02) -> GlobalAdapter:
-    generator = np.random.default_rng(seed)
-    rank = spec.config.rank
-    return GlobalAdapter(
-        spec=spec,
-        factors={
-            m.name: (generator.normal(size=(m.out, rank)) * size).astype(np.float32) for m in spec.modules
-        },
-    )
-
-
-def state(device: DeviceModel) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in device._branches.model.state_dict().items()}
-
-
-def assert_same(now: dict[str, torch.Tensor], before: dict[str, torch.Tensor]) -> None:
-    assert now.keys() == before.keys()
-    assert not [name for name in now if not torch.equal(now[name], before[name])]
 
 
 def test_it_starts_as_the_base(device: DeviceModel, spec: AdapterSpec, texts: Texts) -> None:
@@ -43,22 +24,20 @@ def test_it_starts_as_the_base(device: DeviceModel, spec: AdapterSpec, texts: Te
     assert device.loss(texts, "personal").nats == pytest.approx(base.nats, rel=1e-6)
 
 
-def test_an_installed_adapter_computes_w_plus_b_v(
+def test_an_installed_adapter_computes_w_plus_its_product(
     device: DeviceModel, spec: AdapterSpec, texts: Texts
 ) -> None:
-    adapter = random_adapter(spec, 1)
+    adapter = random_adapter(spec, 1).canonical()
     device.install(adapter.to_safetensors())
     assert device.installed_digest == adapter.digest()
     model: Any = DeviceModel(device.base, spec)._branches.model
     weights = dict(model.named_modules())
-    shared = {name: weights[name].base_layer.weight for name in adapter.factors}
+    shared = {name: weights[name].base_layer.weight for name in adapter.core}
     merged: Any = DeviceModel(device.base, spec)
     layers = dict(merged._branches.model.named_modules())
-    rows = basis(spec)
-    for name, factor in adapter.factors.items():
-        layers[name].base_layer.weight = torch.nn.Parameter(
-            shared[name] + torch.from_numpy(factor @ rows[name]), requires_grad=False
-        )
+    for name, core in adapter.core.items():
+        change = torch.from_numpy(adapter.left[name] @ core @ adapter.right[name])
+        layers[name].base_layer.weight = torch.nn.Parameter(shared[name] + change, requires_grad=False)
     assert merged.loss(texts, "base").nats == pytest.approx(device.loss(texts, "global").nats, rel=1e-5)
     assert device.loss(texts, "base").nats != pytest.approx(device.loss(texts, "global").nats, rel=1e-3)
 
@@ -73,15 +52,20 @@ def test_stock_peft_serves_the_same_function(
 
     from mimo_fed.model.loss import measure
 
-    adapter = random_adapter(spec, 2)
+    adapter = random_adapter(spec, 2).canonical()
     device.install(adapter.to_safetensors())
-    (tmp_path / "adapter_model.safetensors").write_bytes(adapter.to_safetensors())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(adapter.peft_config()))
+    tensors, settings = to_peft(adapter)
+    (tmp_path / "adapter_model.safetensors").write_bytes(tensors)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     with pytest.warns(FutureWarning):
         stock = PeftModel.from_pretrained(copy.deepcopy(device.base.model), tmp_path)
     inner: Any = stock.base_model.model
     cost = measure(inner.eval(), device.base.tokenizer, texts)
     assert cost.nats == pytest.approx(device.loss(texts, "global").nats, rel=1e-6)
+    rows = torch.arange(40).reshape(2, 20)
+    mounted: Any = device._branches.model
+    with torch.inference_mode():
+        assert torch.equal(inner(input_ids=rows).logits, mounted(input_ids=rows).logits)
 
 
 @pytest.mark.parametrize("lie", ["garbage", "cut", "other base", "nan"])
@@ -93,7 +77,7 @@ def test_a_bad_release_is_refused_before_anything_moves(
     good = random_adapter(spec, 4).to_safetensors()
     if lie == "nan":
         bad = random_adapter(spec, 4)
-        bad.factors["model.layers.1.mlp.down_proj"][3, 2] = np.nan
+        bad.left["model.layers.1.mlp.down_proj"][3, 2] = np.nan
         data = bad.to_safetensors()
     else:
         other = replace(spec, base_fingerprint="0" * 64)
@@ -117,47 +101,10 @@ def test_a_spec_for_another_base_is_refused(nano: Base, spec: AdapterSpec) -> No
         DeviceModel(nano, replace(spec, modules=wrong))
 
 
-@pytest.mark.parametrize("rank", [4, 16])
-def test_global_training_moves_only_this_ranks_columns_and_moves_back(
-    device: DeviceModel, spec: AdapterSpec, config: TrainConfig, texts: Texts, rank: int
-) -> None:
-    adapter = random_adapter(spec, 5)
-    device.install(adapter.to_safetensors())
-    device.train_personal(texts, config=config, seed=1, num_steps=2)
-    before = state(device)
-    columns: list[float] = []
-
-    def watch(done: int, total: int, loss: float) -> None:
-        now = state(device)
-        beyond = [n for n in now if not torch.equal(now[n], before[n]) and "lora_B.global" not in n]
-        assert not beyond, beyond
-        moved = [abs(now[n][:, rank:] - before[n][:, rank:]).sum() for n in now if "lora_B.global" in n]
-        columns.append(float(sum(moved)))
-
-    trained = device.train_global(texts, rank=rank, config=config, seed=7, progress=watch)
-    assert columns == [0.0] * config.num_steps
-    assert set(trained.delta) == {module.name for module in spec.modules}
-    for module in spec.modules:
-        delta = trained.delta[module.name]
-        assert delta.shape == (module.out, rank)
-        assert delta.dtype == np.float32
-        assert np.abs(delta).max() > 0
-    assert trained.loss_after < trained.loss_before
-    assert trained.num_tokens == config.num_steps * config.batch_size * config.seq_len
-    assert_same(state(device), before)
-    moved = {
-        name: factor + np.pad(trained.delta[name], ((0, 0), (0, spec.config.rank - rank)))
-        for name, factor in adapter.factors.items()
-    }
-    start = device.loss(texts, "global").nats
-    device.install(GlobalAdapter(spec=spec, factors=moved).to_safetensors())
-    assert device.loss(texts, "global").nats < start * 0.95
-
-
 def test_training_is_fixed_by_its_seed(device: DeviceModel, config: TrainConfig, texts: Texts) -> None:
     device.train_personal(texts, config=config, seed=1, num_steps=2)
     first, same, other = (device.train_global(texts, rank=8, config=config, seed=s).delta for s in (1, 1, 2))
-    name = "model.layers.0.mlp.up_proj"
+    name = f"{NAME}.B"
     assert np.array_equal(first[name], same[name])
     assert not np.array_equal(first[name], other[name])
 
@@ -165,7 +112,7 @@ def test_training_is_fixed_by_its_seed(device: DeviceModel, config: TrainConfig,
 def test_branch_dropout_decides_whether_the_personal_branch_takes_part(
     device: DeviceModel, config: TrainConfig, texts: Texts
 ) -> None:
-    name = "model.layers.0.mlp.up_proj"
+    name = f"{NAME}.B"
     settings = {p: replace(config, branch_dropout=p) for p in (0.0, 0.5, 1.0)}
     without = device.train_global(texts, rank=8, config=settings[0.0], seed=1).delta[name]
     device.train_personal(texts, config=config, seed=1)
@@ -253,7 +200,7 @@ def test_a_trial_passes_what_helps_and_refuses_what_harms(
     before = state(device)
     trained = device.train_global(texts, rank=16, config=config, seed=1)
     good = device.trial(
-        GlobalAdapter(spec=spec, factors=trained.delta).to_safetensors(), texts, loss_bound=0.0
+        GlobalAdapter.zero(spec).with_values("B", trained.delta).to_safetensors(), texts, loss_bound=0.0
     )
     assert good.ok
     assert good.reason == ""
@@ -300,6 +247,6 @@ def test_a_bfloat16_base_learns_nearly_the_same_in_float32(
         one.train_personal(texts, config=config, seed=1)
         delta = one.train_global(texts, rank=8, config=config, seed=1).delta
         assert {factor.dtype for factor in delta.values()} == {np.dtype(np.float32)}
-        deltas.append(np.concatenate([delta[module.name].ravel() for module in spec.modules]))
+        deltas.append(np.concatenate([delta[part.name].ravel() for part in spec.parts("B")]))
     full, short = deltas
     assert full @ short / np.linalg.norm(full) / np.linalg.norm(short) > 0.9
