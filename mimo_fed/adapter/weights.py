@@ -1,9 +1,8 @@
 """The adapter as values and as the bytes that are released.
 
 A release holds left, core and right of every module, float32, in safetensors, so that a phase starts from the
-very factors that were signed. A factor that is still the one of the seed is left out: a release of phase M is
-then no larger than what it says. `lora` gives the two factors that a LoRA layer wants; `to_peft` writes them
-for stock PEFT.
+very factors that were signed. Left or right is left out while it is still the seed's: release 0 holds zero
+cores alone. `lora` gives the two factors that a LoRA layer wants; `to_peft` writes them for stock PEFT.
 
 The same values always give the same bytes, and only those bytes are read back: an adapter has one digest.
 Safetensors writes its metadata in hash order, so all of ours is one JSON text under one key.
@@ -37,7 +36,8 @@ class GlobalAdapter:
     """An adapter that devices share: dW = left @ core @ right of every module, scaling 1.
 
     Raises:
-        SpecMismatch: names, shapes or types are not the spec's, or a value is not finite.
+        SpecMismatch: names, shapes or types are not the spec's, a value is not finite, or the epoch is out of
+            range.
     """
 
     spec: AdapterSpec
@@ -73,11 +73,13 @@ class GlobalAdapter:
         return cls(spec=spec, epoch=0, left=left_basis(spec), core=core, right=basis(spec))
 
     def values(self, phase: Phase) -> dict[str, NDArray[np.float32]]:
-        """Return X, what a phase trains.
+        """Return X, what a phase trains. In AB the core is in B alone, so that the product of both is dW.
 
         Returns:
             Per part name, float32, shape (rows, cols).
         """
+        if phase == "AB":
+            return self.values("B") | {f"{module}.A": right for module, right in self.right.items()}
         return {part.name: self._value(part.factor, part.module) for part in self.spec.parts(phase)}
 
     def _value(self, factor: Factor, module: str) -> NDArray[np.float32]:
@@ -89,12 +91,17 @@ class GlobalAdapter:
     def with_values(self, phase: Phase, values: Mapping[str, NDArray[np.floating]]) -> GlobalAdapter:
         """Return the adapter with another X, and the factors that the phase leaves alone.
 
-        For AB this is the product of the two, as FedIT takes it, and the old right factor is gone.
+        For AB this is the product of the two, as FedIT takes it, and both old factors are gone.
 
         Args:
             phase: what `values` are of.
             values: per part name, floats, shape (rows, cols).
+
+        Raises:
+            SpecMismatch: other parts than the phase trains, another shape, or a value that is not finite.
         """
+        if set(values) != {part.name for part in self.spec.parts(phase)}:
+            raise SpecMismatch(f"values are of other parts than phase {phase} trains: {len(values)} given")
         given = {
             (part.factor, part.module): np.ascontiguousarray(values[part.name], dtype=np.float32)
             for part in self.spec.parts(phase)
@@ -110,7 +117,11 @@ class GlobalAdapter:
         """Return the same dW on the basis of its own singular vectors, one epoch on.
 
         Left has orthonormal columns, right orthonormal rows, core is diagonal and descends: the shells of a
-        small device are the directions that matter most. Ref: QR of both sides, SVD of the R x R product.
+        small device are the directions that matter most. Directions in which dW is zero are orthonormal too,
+        so that they can still be trained. How: QR of both sides, SVD of the R x R product.
+
+        Raises:
+            SpecMismatch: there is no epoch after this one.
         """
         left: Factors = {}
         core: Factors = {}
@@ -151,12 +162,9 @@ class GlobalAdapter:
             SpecMismatch: another spec or base; other names, shapes or types; a value that is not finite; or
                 bytes that `to_safetensors` would not have written.
         """
-        try:
-            tensors = safetensors_numpy.load(data)
-            length = int.from_bytes(data[:8], "little")
-            metadata = json.loads(data[8 : 8 + length]).get("__metadata__")
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise DigestMismatch(f"bytes are not a whole safetensors file: {error}") from None
+        tensors = read_tensors(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__")
         epoch = _epoch(metadata, spec)
         sides: dict[str, Factors] = {side: {} for side in _SIDES}
         for name, tensor in tensors.items():
@@ -189,6 +197,23 @@ class GlobalAdapter:
         )
 
 
+def read_tensors(data: bytes) -> dict[str, NDArray[Any]]:
+    """Read the tensors of a safetensors file.
+
+    Raises:
+        DigestMismatch: not a whole safetensors file.
+        SpecMismatch: numbers of a type that numpy lacks.
+    """
+    try:
+        return safetensors_numpy.load(data)
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise DigestMismatch(f"bytes are not a whole safetensors file: {error}") from None
+    except KeyError as error:
+        raise SpecMismatch(
+            f"tensors are of a type that cannot be read: {error.args[0]}", hint="save them as float32"
+        ) from None
+
+
 def _product(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
     """Multiply in float64, round once."""
     product: NDArray[np.float32] = (one.astype(np.float64) @ other.astype(np.float64)).astype(np.float32)
@@ -200,7 +225,7 @@ def _epoch(metadata: Any, spec: AdapterSpec) -> int:
     try:
         note = json.loads(metadata[_KEY])
         found, epoch = (note["base_fingerprint"], note["spec_digest"]), note["basis_epoch"]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, RecursionError):
         raise SpecMismatch("adapter does not say what it was made for") from None
     if found != (spec.base_fingerprint, spec.digest()):
         raise SpecMismatch(f"adapter was made for another base or shape: {str(found[1])[:16]}")
