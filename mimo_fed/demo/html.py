@@ -1,4 +1,4 @@
-"""The report as one page: it opens from disk, needs no network, and follows the reader's light or dark."""
+"""The demo's report as one page."""
 
 from __future__ import annotations
 
@@ -8,31 +8,9 @@ from typing import Any
 
 from mimo_fed.demo import plots, report
 from mimo_fed.demo.see import Sight
+from mimo_fed.page.html import document, table, wide
 
 Json = dict[str, Any]
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2329; --paper: #fbfbfa; --faint: #6b7480; --line: #dfe3e7;
-        --warn: #8a4b00; --warn-paper: #fff3e0; --good: #1d7a3f; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7ea; --paper: #14181c; --faint: #97a1ac; --line: #2c333a;
-          --warn: #ffb866; --warn-paper: #2d2213; --good: #6cc98c; --bad: #ff8a80; }
-}
-body { margin: 0 auto; padding: 2rem 1.2rem 4rem; max-width: 68rem; color: var(--ink);
-       background: var(--paper);
-       font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
-p { max-width: 46rem; } .faint { color: var(--faint); }
-.warn { color: var(--warn); background: var(--warn-paper); border-left: 4px solid; padding: .6rem .9rem; }
-.good { color: var(--good); } .bad { color: var(--bad); font-weight: 600; }
-.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line);
-         white-space: nowrap; }
-th { color: var(--faint); font-weight: 500; } td:first-child, th:first-child, .left { text-align: left; }
-pre { background: color-mix(in srgb, var(--ink) 6%, transparent); padding: .8rem 1rem; overflow-x: auto;
-      font-size: .82rem; }
-"""
 
 
 def page(found: Json, *, name: str, sight: Sight | None = None) -> str:
@@ -46,24 +24,18 @@ def page(found: Json, *, name: str, sight: Sight | None = None) -> str:
     parts = [
         _head(found, name),
         "<h2>Devices</h2>",
-        f'<div class="wide">{plots.devices_svg(found["devices"])}</div>',
+        wide(plots.devices_svg(found["devices"])),
         _devices(found["devices"]),
         '<p class="faint">Bits per byte on each device\'s own test split; lower is better. Seconds are the '
         "device's, bytes are what crossed its network interface to and from Flower and the registry.</p>",
         "<h2>Rounds</h2>",
-        f'<div class="wide">{plots.rounds_svg(found["rounds"])}</div>',
+        wide(plots.rounds_svg(found["rounds"])),
         _rounds(found["rounds"]),
         _sight(sight),
         "<h2>Settings</h2>",
         _settings(found["settings"]),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>MiMo-Fed: {escape(name)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
-    )
+    return document(f"MiMo-Fed: {name}", parts)
 
 
 def _head(found: Json, name: str) -> str:
@@ -93,7 +65,7 @@ def _devices(devices: Sequence[Json]) -> str:
         sizes = (f"{d['bytes_up'] / 1e6:.2f}", f"{d['bytes_down'] / 1e6:.2f}")
         seconds = tuple(f"{d['seconds'][part]:.1f}" for part in report.PARTS)
         rows.append((*(escape(word) for word in words), *figures, *sizes, *seconds))
-    return _table((*head, "MB up", "MB down", *(f"{part} s" for part in report.PARTS)), rows)
+    return table((*head, "MB up", "MB down", *(f"{part} s" for part in report.PARTS)), rows)
 
 
 def _rounds(rounds: Sequence[Json]) -> str:
@@ -123,7 +95,7 @@ def _rounds(rounds: Sequence[Json]) -> str:
                 *(release, loss, escape(sums), f"{r['seconds']:.1f}", escape(r["quorum_digest"][:16])),
             )
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _sight(sight: Sight | None) -> str:
@@ -134,12 +106,4 @@ def _sight(sight: Sight | None) -> str:
 
 def _settings(settings: Json) -> str:
     rows = [(escape(key), escape(str(value))) for key, value in settings.items() if value != ""]
-    return _table(("setting", "value"), rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{cell}</th>" for cell in head)
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
-    )
+    return table(("setting", "value"), rows)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from mimo_fed.page.svg import INK, new_figure, to_svg
 
 Json = dict[str, Any]
 
 COLOURS = {"base": "#9aa3ad", "global": "#3b82c4", "personal": "#e08a2c"}
 LABELS = {"base": "base", "global": "global", "personal": "global + personal"}
-INK = "#7d8590"
-"""readable on white and on near-black"""
 
 
 def devices_svg(devices: Sequence[Json]) -> str:
     """Draw three bars per device: bits per byte on its test split; lower is better."""
-    figure = _figure(width=max(6.0, 1.15 * len(devices)))
+    figure = new_figure(width=max(6.0, 1.15 * len(devices)))
     axes = figure.add_subplot()
     for offset, (arm, colour) in enumerate(COLOURS.items()):
         heights = [d["bpb"][arm] for d in devices]
@@ -28,13 +24,13 @@ def devices_svg(devices: Sequence[Json]) -> str:
     axes.set_xticks(range(len(devices)), [f"{d['name']}\n{d['language']}, rank {d['rank']}" for d in devices])
     axes.set_ylabel("bits per byte on the test split")
     axes.legend(frameon=False, labelcolor=INK, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-    return _svg(figure, "devices")
+    return to_svg(figure, "devices")
 
 
 def rounds_svg(rounds: Sequence[Json]) -> str:
     """Draw the devices' mean loss before and after each training round, on their validation text."""
     trained = [r for r in rounds if r["kind"] == "train"]
-    figure = _figure(width=6.0)
+    figure = new_figure(width=6.0)
     axes = figure.add_subplot()
     numbers = range(1, len(trained) + 1)
     before, after = [r["loss_before"] for r in trained], [r["loss_after"] for r in trained]
@@ -45,30 +41,4 @@ def rounds_svg(rounds: Sequence[Json]) -> str:
     axes.set_ylabel("loss, nats per token")
     axes.margins(x=0.1, y=0.2)
     axes.legend(frameon=False, labelcolor=INK)
-    return _svg(figure, "rounds")
-
-
-def _figure(*, width: float) -> Figure:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    mpl.use("Agg")
-    return Figure(figsize=(width, 3.6), layout="constrained")
-
-
-def _svg(figure: Figure, salt: str) -> str:
-    from matplotlib import rc_context
-
-    for axes in figure.axes:
-        axes.tick_params(colors=INK)
-        axes.xaxis.label.set_color(INK)
-        axes.yaxis.label.set_color(INK)
-        axes.set_facecolor("none")
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(INK)
-    buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return to_svg(figure, "rounds")
