@@ -189,11 +189,11 @@ class RoundConfig:
         """Read what `to_json` wrote.
 
         Raises:
-            ConfigError: not JSON, an unknown key, or a value out of range.
+            ConfigError: not JSON, or an unknown key. What a value may be is checked by whoever uses it.
         """
         try:
             raw = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"round settings are not JSON: {error}") from None
         return from_dict(cls, raw)
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from mimo_fed.adapter.basis import Factors
 from mimo_fed.adapter.spec import AdapterSpec
-from mimo_fed.adapter.weights import GlobalAdapter
-from mimo_fed.errors import DigestMismatch, SpecMismatch
+from mimo_fed.adapter.weights import GlobalAdapter, read_tensors
+from mimo_fed.errors import SpecMismatch
 
 _PREFIX = "base_model.model."
 
@@ -61,10 +60,7 @@ def from_peft(data: bytes, spec: AdapterSpec) -> GlobalAdapter:
         DigestMismatch: not a whole safetensors file.
         SpecMismatch: other names or shapes, not floats, or a value that is not finite.
     """
-    try:
-        tensors = safetensors_numpy.load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise DigestMismatch(f"bytes are not a whole safetensors file: {error}") from None
+    tensors = read_tensors(data)
     names = {_name(module.name, factor) for module in spec.modules for factor in "AB"}
     if set(tensors) != names:
         raise SpecMismatch(
@@ -75,7 +71,8 @@ def from_peft(data: bytes, spec: AdapterSpec) -> GlobalAdapter:
     one = np.eye(spec.config.rank, dtype=np.float32)
 
     def side(factor: str) -> Factors:
-        return {m.name: tensors[_name(m.name, factor)].astype(np.float32) for m in spec.modules}
+        with np.errstate(over="ignore"):
+            return {m.name: tensors[_name(m.name, factor)].astype(np.float32) for m in spec.modules}
 
     core = {module.name: one.copy() for module in spec.modules}
     return GlobalAdapter(spec=spec, epoch=0, left=side("B"), core=core, right=side("A")).canonical()

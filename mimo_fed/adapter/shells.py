@@ -117,14 +117,14 @@ def _cut(part: Part, shell: Shell, values: NDArray[np.float32]) -> NDArray[np.fl
     if part.factor == "A":
         return values[shell.low : shell.high].ravel()
     inner = values[: shell.high, : shell.high]
-    return inner[_outside(shell.high, shell.high, shell.low)]
+    return inner[_outside(shell.high, shell.low)]
 
 
 def _paste(part: Part, shell: Shell, into: NDArray[Scalar], vector: NDArray[Any]) -> int:
     """Write a shell's entries from the front of `vector`; return how many they are."""
     low, high = shell.low, shell.high
     if part.factor == "M":
-        outside = _outside(high, high, low)
+        outside = _outside(high, low)
         count = high**2 - low**2
         into[:high, :high][outside] = vector[:count]
         return count
@@ -133,8 +133,8 @@ def _paste(part: Part, shell: Shell, into: NDArray[Scalar], vector: NDArray[Any]
     return block.size
 
 
-def _outside(rows: int, cols: int, low: int) -> NDArray[np.bool_]:
-    """Mark the entries of a matrix beyond its first `low` rows and columns."""
-    outside = np.ones((rows, cols), np.bool_)
+def _outside(high: int, low: int) -> NDArray[np.bool_]:
+    """Mark the entries of a high x high matrix beyond its first `low` rows and columns: an L."""
+    outside = np.ones((high, high), np.bool_)
     outside[:low, :low] = False
     return outside

@@ -67,7 +67,8 @@ class AdapterSpec:
     """The shape of an adapter on one base.
 
     Raises:
-        SpecMismatch: no modules, a module twice or of no size, or shells that do not ascend to the rank.
+        SpecMismatch: no modules, a module twice or smaller than the rank, or shells that do not ascend to the
+            rank.
     """
 
     base_fingerprint: str
@@ -82,8 +83,10 @@ class AdapterSpec:
         if not names or len(set(names)) != len(names):
             raise SpecMismatch(f"an adapter needs modules of distinct names: {len(names)} given")
         for module in self.modules:
-            if module.out < 1 or module.inp < 1:
-                raise SpecMismatch(f"module has no size: {module.name} {module.out} x {module.inp}")
+            if min(module.out, module.inp) < self.config.rank:
+                raise SpecMismatch(
+                    f"module is smaller than the rank: {module.name} {module.out} x {module.inp}"
+                )
         bounds = self.config.shells
         ascending = list(bounds) == sorted(set(bounds)) and min(bounds, default=0) >= 1
         if not ascending or bounds[-1] != self.config.rank:
@@ -170,7 +173,7 @@ class AdapterSpec:
                 config=from_dict(AdapterConfig, raw["config"]),
             )
             same = json.loads(spec.to_json()) == raw
-        except (ValueError, KeyError, TypeError, ConfigError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
             raise SpecMismatch(f"not the spec of an adapter: {error}") from None
         if not same:
             raise SpecMismatch(f"spec of an adapter holds more than a spec does: {', '.join(sorted(raw))}")
