@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from mimo_fed.adapter import AdapterSpec, GlobalAdapter
+from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import TrainConfig
 from mimo_fed.errors import ConfigError, DataError
 from mimo_fed.model import chat, personal
 from mimo_fed.model.base import Base
 from mimo_fed.model.cohort import HYSTERESIS, choose
 from mimo_fed.model.costs import Costs
+from mimo_fed.model.installed import Installed
 from mimo_fed.model.learn import (
     GlobalDelta,
     Goal,
@@ -63,21 +64,19 @@ class DeviceModel:
         self.spec, self.cohort_spec = spec, cohort_spec
         self.limits = limits
         self._branches = Branches(base, spec, cohort_spec, checkpointing=limits.checkpointing)
-        zero = GlobalAdapter.zero(spec)
-        self._installed: dict[Shared, GlobalAdapter | None] = {"global": zero, "cohort": None}
-        self._digests: dict[Shared, str | None] = {"global": zero.digest(), "cohort": None}
+        self._installed = Installed(self._branches, spec, cohort_spec)
         self._personal_epoch = 0
         self._costs = Costs()
 
     @property
     def installed_digest(self) -> str:
         """Digest of the installed global adapter; of the zero adapter at first."""
-        return str(self._digests["global"])
+        return str(self._installed.digest("global"))
 
     @property
     def cohort_digest(self) -> str | None:
         """Digest of the installed cohort adapter; None while there is none."""
-        return self._digests["cohort"]
+        return self._installed.digest("cohort")
 
     @property
     def personal_scale(self) -> float:
@@ -91,7 +90,7 @@ class DeviceModel:
             DigestMismatch: not a whole safetensors file.
             SpecMismatch: of another shape, base or basis, or with a value that is not finite.
         """
-        self._install("global", adapter)
+        self._installed.install("global", adapter)
 
     def install_cohort(self, adapter: bytes | None) -> None:
         """Replace the cohort adapter, or with None take it away; checked like `install`.
@@ -101,25 +100,7 @@ class DeviceModel:
             DigestMismatch: not a whole safetensors file.
             SpecMismatch: of another shape, base or basis, or with a value that is not finite.
         """
-        self._install("cohort", adapter)
-
-    def _install(self, branch: Shared, adapter: bytes | None) -> None:
-        checked = None if adapter is None else GlobalAdapter.from_safetensors(adapter, self._spec_of(branch))
-        self._branches.set_shared(branch, checked)
-        self._installed[branch] = checked
-        self._digests[branch] = None if adapter is None else hashlib.sha256(adapter).hexdigest()
-
-    def _spec_of(self, branch: Shared) -> AdapterSpec:
-        if branch == "global":
-            return self.spec
-        if self.cohort_spec is None:
-            raise ConfigError(
-                "this device takes part in no cohort", hint="give it the cohort adapters' shape"
-            )
-        return self.cohort_spec
-
-    def _restore(self, branch: Shared) -> None:
-        self._branches.set_shared(branch, self._installed[branch])
+        self._installed.install("cohort", adapter)
 
     def loss(self, texts: Sequence[str], arm: Arm) -> Loss:
         """Return the cost of `texts` under one arm, every token counted once.
@@ -127,15 +108,10 @@ class DeviceModel:
         A branch that is not there is left out. A cost once measured is remembered while the arm's adapters
         stay as they are.
         """
-        return self._costs.get(texts, self._adapters(arm), lambda: self._measure(texts, arm))
-
-    def _adapters(self, arm: Arm, cohort: str | None = None) -> tuple[object, ...]:
-        """Name what an arm's forward pass runs with; `cohort` is the digest of a candidate in its place."""
-        if arm == "base":
-            return ()
-        personal = (self._personal_epoch, self.personal_scale) if arm == "personal" else (0, 0.0)
-        in_cohort = None if arm == "global" else cohort or self._digests["cohort"]
-        return (self._digests["global"], in_cohort, personal if personal[1] else None)
+        names: tuple[object, ...] = self._installed.names(arm)
+        if arm == "personal" and self.personal_scale:
+            names = (*names, self._personal_epoch, self.personal_scale)
+        return self._costs.get(texts, names, lambda: self._measure(texts, arm))
 
     def _measure(self, texts: Sequence[str], arm: Arm) -> Loss:
         self._branches.use(arm)
@@ -196,13 +172,11 @@ class DeviceModel:
         return self._train_shared("cohort", lesson, rank)
 
     def _train_shared(self, branch: Shared, lesson: Lesson, rank: int) -> GlobalDelta:
-        adapter = self._installed[branch]
-        if adapter is None:
-            raise ConfigError("no cohort adapter is installed")
+        adapter = self._installed.adapter(branch)
         if not 1 <= rank <= adapter.spec.config.rank:
             raise ConfigError(f"a device's rank must be 1 to {adapter.spec.config.rank}: {rank}")
         goal = Goal(branch=branch, adapter=adapter, rank=rank, limits=self.limits)
-        return learn_shared(self._branches, lesson, goal, restore=lambda: self._restore(branch))
+        return learn_shared(self._branches, lesson, goal, restore=lambda: self._installed.restore(branch))
 
     def choose_cohort(
         self,
@@ -229,21 +203,13 @@ class DeviceModel:
         """
         if not any(texts):
             raise DataError("there is no text to choose a cohort by")
-        spec = self._spec_of("cohort")
-        adapters = {name: GlobalAdapter.from_safetensors(data, spec) for name, data in candidates.items()}
+        adapters = {name: self._installed.read("cohort", data) for name, data in candidates.items()}
 
         def cost(name: str) -> float:
-            def measured() -> Loss:
-                self._branches.set_shared("cohort", adapters[name])
-                return self._measure(texts, "cohort")
+            with self._installed.replaced("cohort", adapters[name]):
+                return self._measure(texts, "cohort").nats
 
-            digest = hashlib.sha256(candidates[name]).hexdigest()
-            return self._costs.get(texts, self._adapters("cohort", digest), measured).nats
-
-        try:
-            losses = {name: cost(name) for name in adapters}
-        finally:
-            self._restore("cohort")
+        losses = {name: cost(name) for name in adapters}
         return choose(losses, current=current, hysteresis=hysteresis)
 
     def train_personal(
@@ -377,22 +343,20 @@ class DeviceModel:
         Raises:
             ConfigError: a cohort's release, but the device has no `cohort_spec`.
         """
-        digest = hashlib.sha256(adapter).hexdigest()
-        adapters = (digest, None, None) if branch == "global" else self._adapters("cohort", digest)
+        names = self._installed.names(branch, instead=hashlib.sha256(adapter).hexdigest())
 
         def before() -> float:
             return self.loss(texts, branch).per_token
 
         def after() -> float:
-            return self._costs.get(texts, adapters, lambda: self._measure(texts, branch)).per_token
+            return self._costs.get(texts, names, lambda: self._measure(texts, branch)).per_token
 
         return try_adapter(
             self._branches,
             self.base.tokenizer,
-            self._spec_of(branch),
+            self._installed,
             adapter,
             branch=branch,
-            restore=lambda: self._restore(branch),
             before=before if texts else None,
             after=after if texts else None,
             loss_bound=loss_bound,

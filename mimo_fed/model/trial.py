@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from mimo_fed.adapter import AdapterSpec, GlobalAdapter
 from mimo_fed.errors import AdapterError
+from mimo_fed.model.installed import Installed
 from mimo_fed.model.lora import Branches, Shared
 from mimo_fed.model.loss import encode
 
@@ -40,36 +40,32 @@ class TrialReport:
 def try_adapter(
     branches: Branches,
     tokenizer: PreTrainedTokenizerBase,
-    spec: AdapterSpec,
+    installed: Installed,
     candidate: bytes,
     *,
     branch: Shared,
-    restore: Callable[[], None],
     before: Callable[[], float] | None,
     after: Callable[[], float] | None,
     loss_bound: float,
 ) -> TrialReport:
-    """Run `candidate` in a branch, then call `restore`, which puts what is installed back, whatever happens.
+    """Run `candidate` in a branch in place of what is installed, and put that back, whatever happens.
 
     `before` measures nats per token with what is installed, `after` is called while `candidate` is in place;
     both are None if there is no held-out text.
     """
     report = TrialReport(ok=False, reason="", loss_before=0.0, loss_after=0.0)
     try:
-        adapter = GlobalAdapter.from_safetensors(candidate, spec)
+        adapter = installed.read(branch, candidate)
     except AdapterError as error:
         return replace(report, reason=error.message)
     if before is not None:
         report = replace(report, loss_before=before())
-    try:
-        branches.set_shared(branch, adapter)
+    with installed.replaced(branch, adapter):
         branches.use(branch)
         if not _finite(branches, tokenizer):
             return replace(report, reason="a logit is not finite on the fixed prompts")
         if after is not None:
             report = replace(report, loss_after=after())
-    finally:
-        restore()
     limit = report.loss_before * (1 + loss_bound)
     if not report.loss_after <= limit:
         return replace(

@@ -96,7 +96,7 @@ def test_a_bad_release_is_refused_before_anything_moves(
 def test_a_spec_for_another_base_is_refused(nano: Base, spec: AdapterSpec) -> None:
     with pytest.raises(SpecMismatch, match="another base"):
         DeviceModel(nano, replace(spec, base_fingerprint="0" * 64))
-    wrong = (spec.modules[0]._replace(out=9), *spec.modules[1:])
+    wrong = (spec.modules[0]._replace(out=99), *spec.modules[1:])
     with pytest.raises(SpecMismatch, match="no such linear"):
         DeviceModel(nano, replace(spec, modules=wrong))
 
