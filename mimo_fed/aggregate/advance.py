@@ -7,7 +7,7 @@ Before a phase of another kind the adapter is put on the basis of its own singul
 basis epoch on), and the optimizer's moments go over with it.
 
 Shapes: D entries of a shell.
-Ref: docs/protocol.md 4; Wang et al. 2020 (FedNova) for `fed_nova_scale`.
+Ref: Wang et al. 2020 (FedNova) for `fed_nova_scale`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ It goes over to the next phase as the nearest thing that this phase can say, wit
     to B: G @ right'^T     to A: left'^T @ G     to M: left'^T @ G @ right'^T
 
 G is never formed: it is out x inp, and a product of two thin factors. A second moment is a mean of squares of
-entries; in another basis these are other entries, so it begins anew.
+entries; in another basis these are other entries, so it begins anew. AB is alone in its cycle: should the
+cycle be changed under way, nothing is carried to or from it.
 
 Shapes: R rank, out and inp of a module.
 """
@@ -44,17 +45,18 @@ def project(
     Returns:
         Per part of the new phase, float64; only for modules that had a moment.
     """
-    directions: dict[str, list[Thin]] = {}
-    for part in old.spec.parts(old_phase):
-        if part.name in first:
-            thin = _direction(first[part.name], old, part.module, part.factor)
-            directions.setdefault(part.module, []).append(thin)
-    projected: dict[str, F64] = {}
-    for part in new.spec.parts(phase):
-        if part.module in directions:
-            pieces = [_onto(thin, new, part.module, part.factor) for thin in directions[part.module]]
-            projected[part.name] = np.sum(pieces, axis=0)
-    return projected
+    if "AB" in (old_phase, phase):
+        return {}
+    directions = {
+        part.module: _direction(first[part.name], old, part.module, part.factor)
+        for part in old.spec.parts(old_phase)
+        if part.name in first
+    }
+    return {
+        part.name: _onto(directions[part.module], new, part.module, part.factor)
+        for part in new.spec.parts(phase)
+        if part.module in directions
+    }
 
 
 def _direction(moment: F64, adapter: GlobalAdapter, module: str, factor: Factor) -> Thin:

@@ -29,7 +29,10 @@ def devices(spec: AdapterSpec, ranks: tuple[int, ...]) -> list[Product]:
 
 
 def add(uploads: list[dict[str, F64]], weights: tuple[int, ...]) -> dict[str, F64]:
-    return {n: np.tensordot(weights, np.stack([up[n] for up in uploads]), 1) for n in uploads[0]}
+    return {
+        n: np.tensordot(np.asarray(weights, np.float64), np.stack([up[n] for up in uploads]), 1)
+        for n in uploads[0]
+    }
 
 
 def run(spec: AdapterSpec, ranks: tuple[int, ...], weights: tuple[int, ...], width: int) -> float:
