@@ -109,6 +109,11 @@ class LocalDevice:
         """Shape of the global adapter on this device's base."""
         return self._spec
 
+    @property
+    def cohort(self) -> str:
+        """None yet: this agent trains the global adapter alone, and declines rounds of cohorts."""
+        return ""
+
     def fetch_base(self, digest: str) -> bytes:
         """Return the newest release of channel dev; it must have this digest.
 
@@ -160,6 +165,7 @@ class LocalDevice:
         return TrainedUpdate(
             delta=found.delta,
             weight=corpus.weight(config.privacy.weight_max),
+            num_steps=found.num_steps,
             loss_before=found.loss_before,
             loss_after=found.loss_after,
         )

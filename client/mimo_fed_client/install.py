@@ -145,14 +145,15 @@ class Installer:
     def _unfit(self, data: bytes, info: ReleaseInfo) -> str:
         """Say why a release does not fit this device; empty if it does."""
         spec = self._spec
-        wanted = (spec.base_fingerprint, spec.config.basis_epoch, spec.digest())
-        if (info.base_fingerprint, info.basis_epoch, info.spec_digest) != wanted:
-            return f"made for another base, basis or shape: {info.spec_digest[:16]}"
+        if (info.base_fingerprint, info.spec_digest) != (spec.base_fingerprint, spec.digest()):
+            return f"made for another base or shape: {info.spec_digest[:16]}"
         with self._usage.timed("verify"):
             try:
-                GlobalAdapter.from_safetensors(data, spec)
+                adapter = GlobalAdapter.from_safetensors(data, spec)
             except AdapterError as error:
                 return error.message
+        if adapter.epoch != info.basis_epoch:
+            return f"of basis epoch {adapter.epoch}, signed as of {info.basis_epoch}"
         return ""
 
     def _trial(self, data: bytes) -> str:

@@ -30,6 +30,8 @@ class PolicySettings(Table):
     """longest update that may leave, L2"""
     word_bits_min: Annotated[int, Field(ge=8, le=32)] = 16
     """coarsest word of an upload"""
+    tokens_max: Annotated[int, Field(gt=0)] = 1 << 18
+    """most tokens it trains on for one round, the personal adapter's among them"""
     suites: tuple[Literal["hybrid", "classic", "reference"], ...] = ("hybrid",)
     """primitives it takes part with; `reference` is not secure and for tests alone"""
     committees: tuple[Literal["all", "sampled", "helper"], ...] = ("all", "sampled", "helper")

@@ -167,7 +167,7 @@ class Cluster:
                 zero,
                 channel="dev",
                 base_fingerprint=spec.base_fingerprint,
-                basis_epoch=spec.config.basis_epoch,
+                basis_epoch=0,
                 spec_digest=spec.digest(),
                 round_id=RELEASE_ZERO,
                 quorum_digest="",

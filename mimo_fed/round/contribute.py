@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_fed.adapter import delta_to_shells
-from mimo_fed.errors import LocalProtocolError
+from mimo_fed.adapter import AdapterSpec, delta_to_shells
+from mimo_fed.config import TrainConfig
+from mimo_fed.errors import LocalProtocolError, PeerProtocolError
 from mimo_fed.events import EventLog
 from mimo_fed.privacy import clip
 from mimo_fed.round.cohort import read_rest
@@ -112,6 +113,8 @@ class Contributor:
             return stored
         layout = layout_of(manifest, self._device.spec)
         self._policy.check(layout.config)
+        if layout.config.cohort not in ("", self._device.cohort):
+            raise PeerProtocolError(f"round trains the adapter of another cohort: {layout.config.cohort}")
         secret = self._place(signed)
         with membership.stepping:
             membership.agree(signed)
@@ -183,11 +186,12 @@ class Contributor:
         started = time.monotonic()
         spec, rank = self._device.spec, self._device.rank
         weight = max(1, min(update.weight, layout.config.privacy.weight_max))
-        vectors = delta_to_shells(spec, update.delta, rank)
-        clipped, norm, was_clipped = clip(vectors, layout.config.privacy.clip_norm)
+        clipped, norm, was_clipped = clip(
+            to_vectors(spec, layout.config.train, update, rank), layout.config.privacy.clip_norm
+        )
         inputs = {
-            sum_name(shell, group): layout.encoding(shell).encode(clipped[shell.name], weight)
-            for shell in spec.shells_of(rank)
+            sum_name(s, group): layout.encoding(s).encode(clipped[s.name], weight, update.num_steps)
+            for s in spec.shells_of(rank)
         }
         statistics = _losses(weight, update.loss_before, update.loss_after)
         statistics["clipped"] = float(was_clipped)
@@ -195,6 +199,25 @@ class Contributor:
         self.seconds["protect"] += time.monotonic() - started
         self._events.emit("encoded", round_id=layout.round_id, norm=round(norm, 4), clipped=was_clipped)
         return inputs
+
+
+def to_vectors(
+    spec: AdapterSpec, train: TrainConfig, update: TrainedUpdate, rank: int
+) -> dict[str, NDArray[np.float32]]:
+    """Cut an update into the vectors of its shells, scaled to all of the round's steps if the round says so.
+
+    Raises:
+        LocalProtocolError: the device took no step, or more than the round asks for.
+    """
+    if not 1 <= update.num_steps <= train.num_steps:
+        raise LocalProtocolError(
+            f"device took {update.num_steps} of {train.num_steps} steps; it sends nothing"
+        )
+    vectors = delta_to_shells(spec, train.phase, update.delta, rank)
+    if not train.normalise_steps:
+        return vectors
+    factor = np.float32(train.num_steps / update.num_steps)
+    return {name: vector_D * factor for name, vector_D in vectors.items()}
 
 
 def _losses(weight: int, before: float, after: float) -> dict[str, float]:

@@ -41,14 +41,17 @@ class TrainedUpdate:
     """What training gives.
 
     Attributes:
-        delta: per module, float32, shape (out, rank): B after minus B before.
+        delta: per part that the round's phase trains, float32: X after minus X before, of the shape that
+            `mimo_fed.adapter.prefix` leaves for the device's rank.
         weight: integer in 1..weight_max, by the amount of text.
+        num_steps: optimizer steps taken; at least 1 and at most what the round asks for.
         loss_before: nats per token on the device's validation text, with the adapter it started from.
         loss_after: the same, with the delta added.
     """
 
     delta: Mapping[str, NDArray[np.float32]]
     weight: int
+    num_steps: int
     loss_before: float
     loss_after: float
 
@@ -81,6 +84,11 @@ class Device(Protocol):
         """Shape of the global adapter on this device's base."""
         ...
 
+    @property
+    def cohort(self) -> str:
+        """Name of the cohort that this device has chosen; empty: none."""
+        ...
+
     def fetch_base(self, digest: str) -> bytes:
         """Return the verified release with this digest; raise if the registry has signed no such release."""
         ...
@@ -110,6 +118,7 @@ class Policy:
         n_min_floor: fewest devices in a sum this device takes part in.
         clip_norm_max: longest update that may leave, L2.
         word_bits_min: coarsest word; fewer bits would drown the update.
+        tokens_max: most tokens it trains on for one round, counted with its personal adapter's.
         suites: primitives it takes part with: hybrid, classic; `reference` is not secure and for tests alone.
         committees: who may open the sums it is in: all, sampled, helper.
     """
@@ -117,6 +126,7 @@ class Policy:
     n_min_floor: int = 16
     clip_norm_max: float = 4.0
     word_bits_min: int = 16
+    tokens_max: int = 1 << 18
     suites: tuple[str, ...] = ("hybrid",)
     committees: tuple[str, ...] = ("all", "sampled", "helper")
 
@@ -141,3 +151,11 @@ class Policy:
             )
         if config.privacy.word_bits < self.word_bits_min:
             raise PeerProtocolError(f"round's words are too short: {config.privacy.word_bits} bits")
+        train = config.train
+        sizes = (train.num_steps, train.num_personal_steps, train.batch_size, train.seq_len)
+        tokens = (train.num_steps + train.num_personal_steps) * train.batch_size * train.seq_len
+        if min(sizes) < 0 or tokens > self.tokens_max:
+            raise PeerProtocolError(
+                f"round's training is over this device's {self.tokens_max} tokens: {tokens}",
+                hint="the owner of this device may raise policy.tokens_max in its settings",
+            )

@@ -4,9 +4,9 @@ A train round has one sum for each rank shell, or one for each shell and random 
 an evaluate round has the statistics alone. Nothing of this travels: the manifest names each sum with its
 length, and a device that computes another length refuses.
 
-The sum of a shell carries the weights of the devices in it, behind the updates. So a shell that stays closed
-hides its weights as well. With groups that is weaker: statistics less the opened groups give the weights of a
-group that stayed closed (docs/protocol.md 8.7).
+The sum of a shell carries the weights of the devices in it, and their steps, behind the updates. So a shell
+that stays closed hides these as well. With groups that is weaker: statistics less the opened groups give the
+weights of a group that stayed closed (docs/protocol.md 8.7).
 """
 
 from __future__ import annotations
@@ -33,38 +33,63 @@ _NORM_SIGMAS: Final = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShellMean:
+    """What the sum of a shell says.
+
+    Attributes:
+        mean: float64, shape (dim,), the weighted mean of the updates.
+        weight: sum of the weights.
+        weighted_steps: sum of weight x steps.
+    """
+
+    mean: NDArray[np.float64]
+    weight: int
+    weighted_steps: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShellEncoding:
-    """How a device's update of one shell, and its weight, are written in one sum.
+    """How a device's update of one shell, its weight and its steps are written in one sum.
 
     Attributes:
         vector: how the update is written.
-        weight: how the weight is written.
+        num_steps: most optimizer steps of a device.
     """
 
     vector: VectorEncoding
-    weight: StatisticsEncoding
+    num_steps: int
+
+    @property
+    def weight(self) -> StatisticsEncoding:
+        """How weight, and weight x steps, are written."""
+        most = float(self.vector.weight_max)
+        return StatisticsEncoding(
+            names=("weight", "weighted_steps"),
+            bounds=(most, most * self.num_steps),
+            n_max=self.vector.n_max,
+        )
 
     @property
     def length(self) -> int:
         """Entries of the sum."""
         return self.vector.length + self.weight.length
 
-    def encode(self, update_D: NDArray[np.float32], weight: int) -> NDArray[np.uint32]:
-        """Write one device's update and weight.
+    def encode(self, update_D: NDArray[np.float32], weight: int, num_steps: int) -> NDArray[np.uint32]:
+        """Write one device's update, weight and steps.
 
         Args:
             update_D: float32, shape (dim,), clipped.
             weight: integer, 1..weight_max.
+            num_steps: optimizer steps that it took, at least 1.
 
         Returns:
             uint32, shape (length,), values below q.
         """
         written = self.vector.encode(update_D, weight)
-        return np.concatenate([written, self.weight.encode({"weight": float(weight)})])
+        statistics = {"weight": float(weight), "weighted_steps": float(weight * num_steps)}
+        return np.concatenate([written, self.weight.encode(statistics)])
 
-    def decode(
-        self, total_D: NDArray[np.float64], num_devices: int, word_bits: int
-    ) -> tuple[NDArray[np.float64], int]:
+    def decode(self, total_D: NDArray[np.float64], num_devices: int, word_bits: int) -> ShellMean:
         """Read an opened sum.
 
         Args:
@@ -72,20 +97,20 @@ class ShellEncoding:
             num_devices: how many devices are in it.
             word_bits: of the uploaded words.
 
-        Returns:
-            The weighted mean of the updates, float64 (dim,), and the sum of the weights.
-
         Raises:
             RoundAborted: no such total can come from that many devices that kept to the rules.
         """
-        weight = round(self.weight.decode(total_D[self.vector.length :])["weight"])
+        said = self.weight.decode(total_D[self.vector.length :])
+        weight, steps = round(said["weight"]), said["weighted_steps"]
         if not num_devices <= weight <= num_devices * self.vector.weight_max:
             raise RoundAborted(f"SumImplausible: {num_devices} devices declared a weight of {weight}")
+        if not 0.5 * weight <= steps <= 1.05 * weight * self.num_steps:  # read less exactly than the weight
+            raise RoundAborted(f"SumImplausible: a weight of {weight} declared {steps:.4g} weighted steps")
         mean_D = self.vector.decode(total_D[: self.vector.length]) / weight
         norm, limit = float(np.linalg.norm(mean_D)), self._longest(num_devices, word_bits, weight)
         if norm > limit:
             raise RoundAborted(f"SumImplausible: mean is longer than the clip norm allows: {norm:.4g}")
-        return mean_D, weight
+        return ShellMean(mean=mean_D, weight=weight, weighted_steps=steps)
 
     def _longest(self, num_devices: int, word_bits: int, weight: int) -> float:
         """Bound the length of an honest mean: the clip norm, and the rounding's own length."""
@@ -129,16 +154,15 @@ class Layout:
 
     def encoding(self, shell: Shell) -> ShellEncoding:
         """How a shell's update is written, in every group alike."""
-        privacy = self.config.privacy
-        weight = StatisticsEncoding(names=("weight",), bounds=(float(privacy.weight_max),), n_max=self.n_max)
+        privacy, train = self.config.privacy, self.config.train
         vector = VectorEncoding(
-            dim=self.spec.dim(shell),
+            dim=self.spec.dim(shell, train.phase),
             seed=f"{self.round_id}/{shell.name}".encode(),
             clip_norm=privacy.clip_norm,
             n_max=self.n_max,
             weight_max=privacy.weight_max,
         )
-        return ShellEncoding(vector=vector, weight=weight)
+        return ShellEncoding(vector=vector, num_steps=train.num_steps)
 
     @property
     def statistics(self) -> StatisticsEncoding:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo_fed.adapter import AdapterSpec, Shell
-from mimo_fed.aggregate import robust_mean
+from mimo_fed.aggregate import fed_nova_scale, robust_mean
+from mimo_fed.config import RoundConfig
 from mimo_fed.errors import RoundAborted
-from mimo_fed.round.layout import STATISTICS, Layout, layout_of, sum_name
+from mimo_fed.round.layout import STATISTICS, Layout, ShellMean, layout_of, sum_name
 from mimo_fed.secagg import Manifest, RoundResult
 
 Mean = NDArray[np.float64]
@@ -40,6 +41,11 @@ class Outcome:
     closed: Mapping[str, str]
     statistics: Mapping[str, float]
     votes: int
+
+    @property
+    def config(self) -> RoundConfig:
+        """What the round fixed."""
+        return RoundConfig.from_json(self.manifest.application)
 
     @property
     def dropouts(self) -> tuple[str, ...]:
@@ -78,7 +84,7 @@ def read_outcome(
         except RoundAborted as aborted:
             closed[shell.name] = aborted.message
             continue
-        weights[shell.name] = sum(weight for _, weight in groups)
+        weights[shell.name] = sum(group.weight for group in groups)
     return Outcome(
         manifest=manifest,
         cohort=cohort,
@@ -93,8 +99,8 @@ def read_outcome(
 
 def _read_groups(
     layout: Layout, shell: Shell, result: RoundResult, closed: dict[str, str]
-) -> list[tuple[Mean, int]]:
-    """Read (mean, weight) of each opened group of a shell; of one that is implausible, keep the reason."""
+) -> list[ShellMean]:
+    """Read each opened group of a shell; of one that is implausible, keep the reason."""
     encoding, read = layout.encoding(shell), []
     for group in layout.groups:
         name = sum_name(shell, group)
@@ -108,13 +114,20 @@ def _read_groups(
     return read
 
 
-def _mean(layout: Layout, groups: list[tuple[Mean, int]]) -> Mean:
-    """Join the groups of a shell.
+def _mean(layout: Layout, groups: list[ShellMean]) -> Mean:
+    """Join the groups of a shell, each scaled to the steps that its devices took on the mean.
 
     Raises:
         RoundAborted: fewer than five groups opened.
     """
+    train = layout.config.train
+    means = [group.mean for group in groups]
+    if train.normalise_steps:
+        means = [
+            group.mean * fed_nova_scale(group.weighted_steps, group.weight, train.num_steps)
+            for group in groups
+        ]
     if layout.groups == (0,):
-        return groups[0][0]
-    weights = [float(weight) for _, weight in groups]
-    return robust_mean([mean for mean, _ in groups], weights, layout.config.secure_sum.robust)
+        return means[0]
+    weights = [float(group.weight) for group in groups]
+    return robust_mean(means, weights, layout.config.secure_sum.robust)

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mimo_fed.adapter import AdapterSpec, GlobalAdapter
-from mimo_fed.aggregate import staleness_scale, step
+from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import RoundConfig
 from mimo_fed.errors import ConfigError, MimoFedError, RoundAborted
 from mimo_fed.events import EventLog
@@ -32,6 +31,7 @@ from mimo_fed.round.outcome import Outcome
 from mimo_fed.round.records import Plan
 from mimo_fed.secagg import Anchors, Certificate, SigningKey, verify_hello
 from mimo_fed_server.client import RegistryClient
+from mimo_fed_server.learning import Learning
 from mimo_fed_server.registry.files import write_atomically
 from mimo_fed_server.rounds import RoundsDatabase, StoredRound
 from mimo_fed_server.settings import CoordinatorSettings
@@ -101,6 +101,7 @@ class CoordinatorProcess:
         self._registry = RegistryClient(
             settings.registry_url, _read(settings.registry_token_file).decode().strip()
         )
+        self._learning = Learning(settings, self._registry, self._spec)
         self._fleet = make_fleet(self._identify)
 
     def run(self) -> None:
@@ -135,32 +136,15 @@ class CoordinatorProcess:
             raise ConfigError(
                 "channel dev holds no release", hint="publish release 0, the zero adapter, first"
             )
-        outcome, record = self._round(cycle, self._settings.round, current.digest)
-        adapter = self._step(outcome, record).to_safetensors()
+        last = self._rounds.steps(cycle - 1).get("train", {}).get("record")
+        outcome, record = self._round(cycle, self._learning.config(cycle, last), current.digest)
+        advanced, said = self._learning.step(cycle, outcome)
+        adapter = advanced.adapter.to_safetensors()
         digest = hashlib.sha256(adapter).hexdigest()
+        self._learning.keep(digest, advanced.state)
         write_atomically(self._result(digest), adapter)
         write_atomically(self._evidence(digest), outcome.result.evidence)
-        return {"digest": digest, "record": record}
-
-    def _step(self, outcome: Outcome, record: dict[str, Any]) -> GlobalAdapter:
-        """Move what channel dev holds by now; the more it has moved since the round began, the less.
-
-        Raises:
-            RoundAborted: the basis has changed since: a mean is exact only in the basis it was trained in.
-        """
-        head, config = self._registry.latest("dev"), self._settings.round
-        if head is None or head.basis_epoch != self._spec.config.basis_epoch:
-            raise RoundAborted("channel dev is in another basis by now; the round's mean is of no use")
-        staleness = record["staleness"] = self._releases_since(outcome.manifest.base_digest)
-        scale = config.server_lr * staleness_scale(staleness, config.staleness_exponent)
-        base = GlobalAdapter.from_safetensors(self._registry.download(head), self._spec)
-        return step(base, outcome.means, scale)
-
-    def _releases_since(self, digest: str) -> int:
-        """Count the releases that came after the one with this digest."""
-        released = self._registry.releases()
-        numbers = [r["number"] for r in released if r["digest"] == digest]
-        return sum(r["number"] > max(numbers, default=-1) for r in released)
+        return {"digest": digest, "record": record | said}
 
     def _publish(self, cycle: int, done: dict[str, Any]) -> dict[str, Any]:
         train = done["train"]
@@ -170,7 +154,7 @@ class CoordinatorProcess:
             path.read_bytes(),
             channel="dev",
             base_fingerprint=self._spec.base_fingerprint,
-            basis_epoch=self._spec.config.basis_epoch,
+            basis_epoch=record["basis_epoch"],
             spec_digest=self._spec.digest(),
             round_id=record["round_id"],
             quorum_digest=record["quorum_digest"],
@@ -224,7 +208,9 @@ class CoordinatorProcess:
                 state, release = f"failed: {str(error)[:200]}", -1
             states[answer.device_id] = state
             self._events.emit("device.installed", device=answer.device_id, state=state, release=release)
-        for path in (self._result(done["train"]["digest"]), self._evidence(done["train"]["digest"])):
+        digest = done["train"]["digest"]
+        self._learning.forget_all_but(digest)
+        for path in (self._result(digest), self._evidence(digest)):
             path.unlink(missing_ok=True)
         return states
 

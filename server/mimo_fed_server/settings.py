@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from mimo_fed.config import RoundConfig, SecureSumConfig, from_dict
+from mimo_fed.config import RoundConfig, ScheduleConfig, SecureSumConfig, ServerConfig, from_dict
 from mimo_fed.errors import ConfigError
 from mimo_fed.round.cohort import Pace
 from mimo_fed.secagg import HELPER_SIZES, MAX_MEMBERS, MIN_GROUPS, MIN_MEMBERS, SAMPLED_SIZE, Anchors
@@ -45,7 +45,11 @@ class CoordinatorSettings:
     test_plaintext: str = ""
     """tests alone: folder for the opened sums"""
     round: RoundConfig = field(default_factory=RoundConfig)
-    """what a train round fixes"""
+    """what a train round fixes; its phase and learning rate are those of the schedule"""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """which factor each train round trains"""
+    clip_target: float = 0.0
+    """share of devices that should not be clipped: the clip norm follows, from round to round; 0: it stays"""
 
 
 def load_settings(path: Path) -> CoordinatorSettings:
@@ -64,6 +68,7 @@ def load_settings(path: Path) -> CoordinatorSettings:
     nested = {
         "round": from_dict(RoundConfig, raw.pop("round", {})),
         "pace": from_dict(Pace, raw.pop("pace", {})),
+        "schedule": from_dict(ScheduleConfig, raw.pop("schedule", {})),
     }
     settings = from_dict(CoordinatorSettings, {**raw, **nested})
     _check_numbers(settings)
@@ -83,6 +88,8 @@ def _check_numbers(settings: CoordinatorSettings) -> None:
             hint=f"n_min is at most n_max, n_max at most {most} in mode {num.secure_sum.committee}, "
             f"min_devices at least {MIN_MEMBERS}",
         )
+    if not 0 <= settings.clip_target < 1:
+        raise ConfigError(f"clip_target is a share below 1, or 0 for none: {settings.clip_target}")
     if settings.min_devices < num.n_min:
         raise ConfigError(
             f"min_devices is below n_min, so no sum could ever open: {settings.min_devices}",
@@ -93,12 +100,8 @@ def _check_numbers(settings: CoordinatorSettings) -> None:
 def _check_secure_sum(settings: CoordinatorSettings) -> None:
     """Refuse a way to protect sums that does not exist, or groups that devices are too few for."""
     config, secure = settings.round, settings.round.secure_sum
-    for name, kind in get_type_hints(SecureSumConfig).items():
-        known, value = get_args(kind), getattr(secure, name)
-        if known and value not in known:
-            raise ConfigError(
-                f"round.secure_sum.{name} is not known: {value!r}", hint=f"known: {', '.join(known)}"
-            )
+    _check_words("round.secure_sum", SecureSumConfig, secure)
+    _check_words("round.server", ServerConfig, config.server)
     groups = secure.num_groups
     if not groups:
         if secure.robust != "mean":
@@ -116,6 +119,14 @@ def _check_secure_sum(settings: CoordinatorSettings) -> None:
             f"{groups} groups of {config.n_min} need {needed} devices, more than n_max or min_devices: "
             f"{config.n_max}, {settings.min_devices}"
         )
+
+
+def _check_words(where: str, cls: type, given: object) -> None:
+    """Refuse a word that is none of those a setting may have."""
+    for name, kind in get_type_hints(cls).items():
+        known, value = get_args(kind), getattr(given, name)
+        if known and value not in known:
+            raise ConfigError(f"{where}.{name} is not known: {value!r}", hint=f"known: {', '.join(known)}")
 
 
 def _check_anchors(settings: CoordinatorSettings) -> None:

@@ -48,7 +48,7 @@ def publish_zero(registry: Registry, spec: AdapterSpec) -> ReleaseInfo:
         digest=hashlib.sha256(zero).hexdigest(),
         length=len(zero),
         base_fingerprint=spec.base_fingerprint,
-        basis_epoch=spec.config.basis_epoch,
+        basis_epoch=0,
         spec_digest=spec.digest(),
         round_id=RELEASE_ZERO,
         quorum_digest="",

@@ -36,6 +36,8 @@ class SimulatedDevice:
     name: str
     rank: int
     weight: int = 2
+    num_steps: int = 0
+    """taken in a round; 0: all that it asks for"""
     spec: AdapterSpec = SPEC
     cohort: str = ""
     trained: list[TrainedUpdate] = field(default_factory=list)
@@ -55,7 +57,7 @@ class SimulatedDevice:
             part.name: prefix(part, rng.normal(0, 0.01, (part.rows, part.cols)).astype(np.float32), self.rank)
             for part in self.spec.parts(config.train.phase)
         }
-        steps = config.train.num_steps
+        steps = self.num_steps or config.train.num_steps
         update = TrainedUpdate(
             delta=delta, weight=self.weight, num_steps=steps, loss_before=3.0, loss_after=2.5
         )

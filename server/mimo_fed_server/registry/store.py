@@ -129,6 +129,7 @@ class Store:
                     "round_id": row.round_id,
                     "parent": row.parent,
                     "base_fingerprint": row.base_fingerprint,
+                    "basis_epoch": row.basis_epoch,
                     "quorum_digest": row.quorum_digest,
                     "evidence_digest": row.evidence_digest,
                     "created_at": row.created_at.isoformat(timespec="seconds"),

@@ -10,6 +10,7 @@ import pytest
 
 from mimo_fed.adapter import GlobalAdapter
 from mimo_fed.aggregate import staleness_scale
+from mimo_fed.config import ScheduleConfig
 from mimo_fed.errors import RoundAborted
 from mimo_fed.round.cohort import Pace
 from mimo_fed_server.coordinator import CoordinatorProcess
@@ -19,7 +20,7 @@ from tests.unit.coordinator.test_coordinator import Site, site  # noqa: F401
 
 def norm_of_step(site: Site, releases: int, **change: object) -> float:  # noqa: F811
     """How far the adapter moved in a round during which others published so many releases."""
-    site.settings = replace(site.settings, rounds=1, **change)  # type: ignore[arg-type]
+    site.settings = replace(site.settings, rounds=1, schedule=ScheduleConfig(cycle="B"), **change)  # type: ignore[arg-type]
     published: list[np.ndarray] = []
 
     def meanwhile(stage: str, device: str) -> bool:
@@ -27,10 +28,9 @@ def norm_of_step(site: Site, releases: int, **change: object) -> float:  # noqa:
             head = site.registry.latest("dev")
             assert head is not None
             adapter = GlobalAdapter.from_safetensors(site.registry.download(head), SPEC)
-            factors = {name: factor + np.float32(0.5) for name, factor in adapter.factors.items()}
-            data = GlobalAdapter(spec=SPEC, factors=factors).to_safetensors()
-            publish(site, data, f"other-{len(published)}")
-            published.append(next(iter(factors.values())))
+            values = {name: value + np.float32(0.5) for name, value in adapter.values("B").items()}
+            publish(site, adapter.with_values("B", values).to_safetensors(), f"other-{len(published)}")
+            published.append(next(iter(values.values())))
         return False
 
     site.fleet.lost = meanwhile
@@ -42,7 +42,7 @@ def norm_of_step(site: Site, releases: int, **change: object) -> float:  # noqa:
     head = site.registry.latest("dev")
     assert head is not None
     assert head.digest == info["digest"]
-    moved = GlobalAdapter.from_safetensors(site.registry.download(head), SPEC).factors
+    moved = GlobalAdapter.from_safetensors(site.registry.download(head), SPEC).values("B")
     return float(np.sqrt(sum(np.square(f - 0.5 * releases).sum() for f in moved.values())))
 
 

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import math
+import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mimo_fed.adapter import GlobalAdapter
+from mimo_fed.config import ScheduleConfig, ServerConfig
 from mimo_fed.errors import ConfigError, RegistryError
 from mimo_fed.events import read_events
 from mimo_fed.round.device import Evaluation
@@ -228,3 +232,58 @@ def test_numbers_that_no_round_could_have_are_found_at_the_start(tmp_path: Path,
     path.write_text(f"{text}min_devices = {devices}\n[round]\n{round_lines}\n")
     with pytest.raises(ConfigError, match="no round could have"):
         load_settings(path)
+
+
+def test_phases_follow_the_schedule_and_the_basis_changes_between_them(site: Site) -> None:
+    site.settings = replace(site.settings, rounds=4, schedule=ScheduleConfig(cycle="BAM"))
+    site.run()
+    trains = [r for r in site.registry.rounds() if r["kind"] == "train"]
+    assert [r["phase"] for r in trains] == ["B", "A", "M", "B"]
+    assert [r["basis_epoch"] for r in site.registry.releases()] == [0, 1, 2, 3, 4]
+    head = site.registry.latest("dev")
+    assert head is not None
+    adapter = GlobalAdapter.from_safetensors(site.registry.download(head), SPEC)
+    for left in adapter.left.values():
+        np.testing.assert_allclose(left.T @ left, np.eye(16), atol=1e-5)
+
+
+def test_within_a_phase_the_basis_stays(site: Site) -> None:
+    site.settings = replace(site.settings, schedule=ScheduleConfig(cycle="M"))
+    site.run()
+    assert [r["basis_epoch"] for r in site.registry.releases()] == [0, 0, 0]
+
+
+def test_moments_outlive_the_process_and_momentum_moves_further(site: Site) -> None:
+    norms = {}
+    for optimizer in ("fedavg", "fedavgm"):
+        home = site.home / optimizer
+        server = ServerConfig(optimizer=optimizer)  # type: ignore[arg-type]
+        shutil.copytree(site.home, home, ignore=shutil.ignore_patterns("fed*"))
+        site.settings = replace(
+            site.settings,
+            home=str(home),
+            rounds=2,
+            schedule=ScheduleConfig(cycle="B"),
+            round=replace(CONFIG, server=server),
+        )
+        before = site.registry.latest("dev")
+        assert before is not None
+        site.run()
+        head = site.registry.latest("dev")
+        assert head is not None
+        start, end = (
+            GlobalAdapter.from_safetensors(site.registry.download(i), SPEC).values("B")
+            for i in (before, head)
+        )
+        norms[optimizer] = sum(float(np.square(end[n] - start[n]).sum()) for n in end)
+        assert (home / f"{head.digest}.moments").exists()
+        assert len(list(home.glob("*.moments"))) == 1
+    assert norms["fedavgm"] > 1.5 * norms["fedavg"]
+
+
+def test_the_clip_norm_moves_to_where_the_wanted_share_is_not_clipped(site: Site) -> None:
+    config = replace(CONFIG, privacy=replace(CONFIG.privacy, clip_norm=0.01))
+    site.settings = replace(site.settings, rounds=3, round=config, clip_target=0.5)
+    site.run()
+    clips = [r["clip_norm"] for r in site.registry.rounds() if r["kind"] == "train"]
+    assert clips == pytest.approx([0.01, 0.01 * math.exp(0.1), 0.01 * math.exp(0.2)], rel=0.01)

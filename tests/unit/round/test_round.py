@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mimo_fed.adapter import GlobalAdapter, delta_to_shells
-from mimo_fed.config import PrivacyConfig, RoundConfig
+from mimo_fed.adapter import GlobalAdapter
+from mimo_fed.config import PrivacyConfig, RoundConfig, TrainConfig
 from mimo_fed.errors import InstallError, PeerProtocolError, RoundAborted
 from mimo_fed.events import EventLog, read_events
 from mimo_fed.privacy import clip
 from mimo_fed.round import envelope
+from mimo_fed.round.contribute import to_vectors
 from mimo_fed.round.coordinate import Coordination
 from mimo_fed.round.device import Policy
 from mimo_fed.round.layout import Layout
@@ -46,7 +47,9 @@ def run(fleet: MemoryFleet, store: MemoryStore, plan: Plan, folder: Path) -> Out
     return coordination.run(plan)
 
 
-def expected_means(fleet: MemoryFleet, devices: set[str]) -> dict[str, np.ndarray]:
+def expected_means(
+    fleet: MemoryFleet, devices: set[str], config: RoundConfig = CONFIG
+) -> dict[str, np.ndarray]:
     """The weighted mean of what the devices trained, per shell, without any encryption."""
     sums: dict[str, np.ndarray] = {}
     weights: dict[str, int] = {}
@@ -54,17 +57,17 @@ def expected_means(fleet: MemoryFleet, devices: set[str]) -> dict[str, np.ndarra
         if name not in devices:
             continue
         update = device.trained[-1]
-        shells, _, _ = clip(delta_to_shells(SPEC, update.delta, device.rank), CONFIG.privacy.clip_norm)
+        shells, _, _ = clip(to_vectors(SPEC, config.train, update, device.rank), config.privacy.clip_norm)
         for shell, vector in shells.items():
             sums[shell] = sums.get(shell, 0.0) + update.weight * vector.astype(np.float64)
             weights[shell] = weights.get(shell, 0) + update.weight
     return {shell: total / weights[shell] for shell, total in sums.items()}
 
 
-def assert_means(outcome: Outcome, expected: dict[str, np.ndarray]) -> None:
+def assert_means(outcome: Outcome, expected: dict[str, np.ndarray], config: RoundConfig = CONFIG) -> None:
     assert set(outcome.means) == set(expected)
     layout = Layout(
-        spec=SPEC, config=CONFIG, round_id=outcome.manifest.round_id, n_max=outcome.manifest.n_max
+        spec=SPEC, config=config, round_id=outcome.manifest.round_id, n_max=outcome.manifest.n_max
     )
     for shell in SPEC.shells:
         weight = outcome.weights[shell.name]
@@ -174,9 +177,9 @@ def test_same_manifest_again_gives_the_stored_bytes(tmp_path: Path) -> None:
     assert len(fleet.devices["device-1"].trained) == 1
 
 
-def refusal(fleet: MemoryFleet, manifest: bytes) -> str:
+def refusal(fleet: MemoryFleet, manifest: bytes, device: str = "device-1") -> str:
     with pytest.raises(PeerProtocolError) as caught:
-        envelope.unwrap(fleet.contributors["device-1"].handle("contribute", manifest))
+        envelope.unwrap(fleet.contributors[device].handle("contribute", manifest))
     return caught.value.message
 
 
@@ -209,6 +212,16 @@ def test_policy_of_the_owner_wins(tmp_path: Path) -> None:
     tight = MemoryFleet(tmp_path, policy=Policy(n_min_floor=3, clip_norm_max=0.25))
     assert "clip" in refusal(tight, manifest_of(tight, PLAN, tmp_path))
     assert not tight.devices["device-1"].trained
+
+
+@pytest.mark.parametrize("train", [{"num_steps": 513}, {"seq_len": 1 << 20}, {"num_personal_steps": -1}])
+def test_a_device_does_not_train_for_longer_than_its_owner_allows(
+    train: dict[str, int], tmp_path: Path
+) -> None:
+    fleet = MemoryFleet(tmp_path, policy=Policy(n_min_floor=3, tokens_max=512 * 2 * 128))
+    plan = replace(PLAN, config=replace(CONFIG, train=TrainConfig(**train)))  # type: ignore[arg-type]
+    assert "tokens" in refusal(fleet, manifest_of(fleet, plan, tmp_path))
+    assert not fleet.devices["device-1"].trained
 
 
 def test_refusal_of_one_device_costs_the_others_nothing(tmp_path: Path) -> None:
