@@ -83,6 +83,14 @@ def test_a_factor_is_shipped_once_it_is_no_longer_the_seeds() -> None:
     assert sides_in(replace(moved(zero, "M"), epoch=7).to_safetensors()) == {"core"}
 
 
+def test_where_one_module_moved_those_of_all_are_shipped() -> None:
+    zero = GlobalAdapter.zero(SPEC)
+    adapter = replace(zero, left=zero.left | {Q.name: -zero.left[Q.name]})
+    data = adapter.to_safetensors()
+    assert sides_in(data) == {"left", "core"}
+    assert GlobalAdapter.from_safetensors(data, SPEC).digest() == adapter.digest() != zero.digest()
+
+
 def test_release_0_holds_no_more_than_cores() -> None:
     data = GlobalAdapter.zero(SPEC).to_safetensors()
     assert len(data) < 2 * 16 * 16 * 4 + 800
