@@ -17,15 +17,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_fed.adapter import AdapterSpec, delta_to_shells
-from mimo_fed.config import TrainConfig
-from mimo_fed.errors import LocalProtocolError, PeerProtocolError
+from mimo_fed.errors import PeerProtocolError
 from mimo_fed.events import EventLog
-from mimo_fed.privacy import clip
 from mimo_fed.round.cohort import read_rest
 from mimo_fed.round.device import Device, Evaluation, Journal, Policy, TrainedUpdate
 from mimo_fed.round.layout import STATISTICS, Layout, layout_of, sum_name
 from mimo_fed.round.membership import Membership
+from mimo_fed.round.prepare import loss_statistics, prepare
 from mimo_fed.secagg import (
     Anchors,
     Arithmetic,
@@ -184,52 +182,24 @@ class Contributor:
 
     def _encode(self, update: TrainedUpdate, layout: Layout, group: int) -> Inputs:
         started = time.monotonic()
-        spec, rank = self._device.spec, self._device.rank
-        weight = max(1, min(update.weight, layout.config.privacy.weight_max))
-        clipped, norm, was_clipped = clip(
-            to_vectors(spec, layout.config.train, update, rank), layout.config.privacy.clip_norm
-        )
+        ready = prepare(update, layout, self._device.rank)
         inputs = {
-            sum_name(s, group): layout.encoding(s).encode(clipped[s.name], weight, update.num_steps)
-            for s in spec.shells_of(rank)
+            sum_name(s, group): layout.encoding(s).encode(
+                ready.vectors[s.name], ready.weight, ready.num_steps
+            )
+            for s in layout.spec.shells_of(self._device.rank)
         }
-        statistics = _losses(weight, update.loss_before, update.loss_after)
-        statistics["clipped"] = float(was_clipped)
-        inputs[STATISTICS] = layout.statistics.encode(statistics)
+        inputs[STATISTICS] = layout.statistics.encode(ready.statistics)
         self.seconds["protect"] += time.monotonic() - started
-        self._events.emit("encoded", round_id=layout.round_id, norm=round(norm, 4), clipped=was_clipped)
+        self._events.emit(
+            "encoded",
+            round_id=layout.round_id,
+            norm=round(ready.norm, 4),
+            clipped=bool(ready.statistics["clipped"]),
+        )
         return inputs
 
 
-def to_vectors(
-    spec: AdapterSpec, train: TrainConfig, update: TrainedUpdate, rank: int
-) -> dict[str, NDArray[np.float32]]:
-    """Cut an update into the vectors of its shells, scaled to all of the round's steps if the round says so.
-
-    Raises:
-        LocalProtocolError: the device took no step, or more than the round asks for.
-    """
-    if not 1 <= update.num_steps <= train.num_steps:
-        raise LocalProtocolError(
-            f"device took {update.num_steps} of {train.num_steps} steps; it sends nothing"
-        )
-    vectors = delta_to_shells(spec, train.phase, update.delta, rank)
-    if not train.normalise_steps:
-        return vectors
-    factor = np.float32(train.num_steps / update.num_steps)
-    return {name: vector_D * factor for name, vector_D in vectors.items()}
-
-
-def _losses(weight: int, before: float, after: float) -> dict[str, float]:
-    if not (np.isfinite(before) and np.isfinite(after)):
-        raise LocalProtocolError("training gave a loss that is not a number; nothing is sent")
-    return {
-        "weight": float(weight),
-        "loss_before": weight * before,
-        "loss_after": weight * after,
-        "improved": float(after < before),
-    }
-
-
 def _judgement(judged: Evaluation) -> dict[str, float]:
-    return _losses(judged.weight, judged.loss_current, judged.loss_candidate) | {"clipped": 0.0}
+    losses = loss_statistics(judged.weight, judged.loss_current, judged.loss_candidate)
+    return losses | {"clipped": 0.0}

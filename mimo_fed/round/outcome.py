@@ -53,6 +53,12 @@ class Outcome:
         return tuple(sorted(set(self.cohort) - set(self.result.survivors)))
 
     @property
+    def clipped_share(self) -> float:
+        """Share of the devices in the sum whose update was clipped, 0..1."""
+        size = max(1, len(self.result.survivors))
+        return min(1.0, max(0.0, self.statistics["clipped"] / size))
+
+    @property
     def losses(self) -> tuple[float, float]:
         """Weighted mean loss before and after (current and candidate), nats per token."""
         weight = max(1.0, round(self.statistics["weight"]))

@@ -102,5 +102,4 @@ class Learning:
         clip_norm, target = outcome.config.privacy.clip_norm, self._settings.clip_target
         if not target:
             return clip_norm
-        unclipped = 1 - outcome.statistics["clipped"] / len(outcome.result.survivors)
-        return next_clip_norm(clip_norm, min(1.0, max(0.0, unclipped)), target=target)
+        return next_clip_norm(clip_norm, 1 - outcome.clipped_share, target=target)

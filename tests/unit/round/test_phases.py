@@ -9,9 +9,9 @@ import pytest
 from mimo_fed.config import Phase, TrainConfig
 from mimo_fed.errors import LocalProtocolError, RoundAborted
 from mimo_fed.privacy import clip
-from mimo_fed.round.contribute import to_vectors
 from mimo_fed.round.device import TrainedUpdate
 from mimo_fed.round.layout import Layout, ShellMean
+from mimo_fed.round.prepare import to_vectors
 from mimo_fed.round.records import Plan
 from tests.simulators.fleet import SPEC, MemoryFleet, MemoryStore
 from tests.unit.round.test_round import (

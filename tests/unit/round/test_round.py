@@ -17,12 +17,12 @@ from mimo_fed.errors import InstallError, PeerProtocolError, RoundAborted
 from mimo_fed.events import EventLog, read_events
 from mimo_fed.privacy import clip
 from mimo_fed.round import envelope
-from mimo_fed.round.contribute import to_vectors
 from mimo_fed.round.coordinate import Coordination
 from mimo_fed.round.device import Policy
 from mimo_fed.round.layout import Layout
 from mimo_fed.round.membership import MAX_PREKEYS, prekey_request
 from mimo_fed.round.outcome import Outcome
+from mimo_fed.round.prepare import to_vectors
 from mimo_fed.round.records import Plan
 from mimo_fed.secagg import HYBRID, Coordinator, issue_certificate, verify_manifest
 from mimo_fed.secagg.messages import Ballot
