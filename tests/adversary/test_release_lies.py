@@ -24,10 +24,9 @@ def here(tmp_path: Path) -> Iterator[World]:
 
 def noise(spec: AdapterSpec, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
-    factors = {
-        m.name: rng.normal(0, 1e-4, (m.out, spec.config.rank)).astype(np.float32) for m in spec.modules
-    }
-    return GlobalAdapter(spec=spec, factors=factors).to_safetensors()
+    zero = GlobalAdapter.zero(spec)
+    values = {name: rng.normal(0, 1e-4, value.shape) for name, value in zero.values("B").items()}
+    return zero.with_values("B", values).to_safetensors()
 
 
 def files(here: World, info: ReleaseInfo) -> list[Path]:

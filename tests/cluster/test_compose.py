@@ -144,7 +144,7 @@ def test_the_release_is_signed_and_served(fleet: Fleet, events: list[dict[str, A
     spec = AdapterSpec.from_json(fleet.fetch("coordinator", f"{HOME}/spec.json").read_bytes())
     trained = GlobalAdapter.from_safetensors(adapter, spec)
     assert trained.digest() == latest.digest
-    assert any(factor.any() for factor in trained.factors.values())
+    assert any(lora_b.any() for lora_b, _ in trained.lora().values())
 
 
 def test_what_it_took(fleet: Fleet, events: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,14 +32,14 @@ class World:
         self.registry = RegistryClient(url, (folder / "registry" / "admin-token").read_text())
         self.anchors = Anchors(key.public_key, authority.public_key, frozenset())
 
-    def publish(self, adapter: bytes, name: str, *, promote: bool = True) -> ReleaseInfo:
+    def publish(self, adapter: bytes, name: str, *, promote: bool = True, epoch: int = 0) -> ReleaseInfo:
         """Sign a release; on channel stable too, if wanted."""
         spec = self.spec
         info = self.registry.publish(
             adapter,
             channel="dev",
             base_fingerprint=spec.base_fingerprint,
-            basis_epoch=spec.config.basis_epoch,
+            basis_epoch=epoch,
             spec_digest=spec.digest(),
             round_id=name,
             quorum_digest="",

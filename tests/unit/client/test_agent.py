@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from mimo_fed.adapter import GlobalAdapter
-from mimo_fed.aggregate import step
-from mimo_fed.config import PrivacyConfig, RoundConfig, TrainConfig
+from mimo_fed.aggregate import ServerState, advance
+from mimo_fed.config import PrivacyConfig, RoundConfig, ServerConfig, TrainConfig
 from mimo_fed.errors import ConfigError, PeerProtocolError
 from mimo_fed.events import EventLog, read_events
 from mimo_fed.round import envelope
@@ -66,8 +66,11 @@ def test_train_judge_install_report_and_chat(tmp_path: Path, capsys: pytest.Capt
         assert after < before
         assert all(a.model.installed_digest == zero.digest() for a in agents.values())
 
-        candidate = step(zero, trained.means, 1.0).to_safetensors()
-        info = here.publish(candidate, "train-1", promote=False)
+        moved = advance(
+            zero, "B", trained.means, state=ServerState.empty("B"), config=ServerConfig(), next_phase="A"
+        )
+        candidate = moved.adapter.to_safetensors()
+        info = here.publish(candidate, "train-1", promote=False, epoch=1)
         judged = run_round(here, fleet, MemoryStore(), plan("evaluate", 2, info.digest))
         assert judged.losses[1] < judged.losses[0]
         assert judged.losses[0] == pytest.approx(before, abs=0.05)

@@ -23,8 +23,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def adapter(here: World, fill: Callable[[np.ndarray], np.ndarray]) -> bytes:
-    factors = {name: fill(factor) for name, factor in GlobalAdapter.zero(here.spec).factors.items()}
-    return GlobalAdapter(spec=here.spec, factors=factors).to_safetensors()
+    zero = GlobalAdapter.zero(here.spec)
+    values = {name: fill(value) for name, value in zero.values("B").items()}
+    return zero.with_values("B", values).to_safetensors()
 
 
 def noise(size: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -78,7 +79,7 @@ def test_release_for_another_shape_never_reaches_a_slot(shared: World) -> None:
             b"not an adapter",
             channel="dev",
             base_fingerprint=spec.base_fingerprint,
-            basis_epoch=spec.config.basis_epoch,
+            basis_epoch=0,
             spec_digest=spec.digest(),
             round_id="rubbish",
             quorum_digest="",
@@ -88,6 +89,17 @@ def test_release_for_another_shape_never_reaches_a_slot(shared: World) -> None:
         assert agent.installer.is_bad(info.number)
         assert Slots(settings.home / "slots").current() is None
         assert "release.trial" not in kinds(agent)
+
+
+def test_an_adapter_of_another_basis_epoch_than_was_signed_is_rolled_back(shared: World) -> None:
+    with Agent(shared.settings("tablet")) as agent:
+        later = GlobalAdapter.zero(shared.spec).canonical().to_safetensors()
+        info = shared.publish(later, "later")
+        assert agent.installer.check().state == "rolled_back"
+        assert agent.installer.is_bad(info.number)
+        events = read_events(agent.settings.home / "events.jsonl")
+        reasons = [event["reason"] for _, event in events if event["kind"] == "release.rolled_back"]
+        assert reasons == ["of basis epoch 1, signed as of 0"]
 
 
 def test_killed_in_trial_it_is_tried_again_and_then_never(shared: World) -> None:
