@@ -30,7 +30,9 @@ from mimo_fed.model.train import (
 
 Float32 = NDArray[np.float32]
 
-_DRAW_GLOBAL, _DRAW_PERSONAL, _DRAW_BRANCH = range(3)
+DRAW_GLOBAL, DRAW_PERSONAL, DRAW_BRANCH = range(3)
+"""what a seed is drawn for: batches of a shared adapter, of the personal one, and branch dropout"""
+"""what a device's seed is drawn for"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +131,11 @@ def learn_shared(branches: Branches, lesson: Lesson, goal: Goal, restore: Callab
     config, limits = lesson.config, goal.limits
     limits.check_phase(config.phase)
     num_steps = min(config.num_steps, limits.max_steps or config.num_steps)
-    draws = np.random.default_rng((lesson.seed, _DRAW_BRANCH)).random(num_steps)
+    draws = np.random.default_rng((lesson.seed, DRAW_BRANCH)).random(num_steps)
 
     def on_first_batch() -> float:
         branches.use(goal.branch)
-        return batch_loss(branches.model, next(lesson.batches(_DRAW_GLOBAL)), backward=False)
+        return batch_loss(branches.model, next(lesson.batches(DRAW_GLOBAL)), backward=False)
 
     try:
         loss_before = (lesson.before or on_first_batch)()
@@ -159,7 +161,7 @@ def learn_shared(branches: Branches, lesson: Lesson, goal: Goal, restore: Callab
             after_step=factors.show,
         )
         with branches.training():
-            stream = lesson.batches(_DRAW_GLOBAL)
+            stream = lesson.batches(DRAW_GLOBAL)
             done = run_steps(branches.model, stream, plan, progress=lesson.progress, stop=lesson.stop)
         loss_after = (lesson.after or on_first_batch)()
         delta = factors.delta()
@@ -193,12 +195,12 @@ def learn_personal(branches: Branches, lesson: Lesson, num_steps: int) -> TrainR
             weight_decay=config.personal_weight_decay,
         )
         with branches.training():
-            stream = lesson.batches(_DRAW_PERSONAL)
+            stream = lesson.batches(DRAW_PERSONAL)
             done = run_steps(branches.model, stream, plan, progress=lesson.progress, stop=lesson.stop)
         if lesson.after:
             loss_after = lesson.after()
         else:
-            first = next(lesson.batches(_DRAW_PERSONAL))
+            first = next(lesson.batches(DRAW_PERSONAL))
             loss_after = batch_loss(branches.model, first, backward=False)
     except BaseException:
         personal.restore(branches, kept, scale)

@@ -44,7 +44,9 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
+    """Tokens that the model sees at once; the last `num_scored` of them are scored."""
+
     tokens: list[int]
     num_scored: int
 
@@ -55,7 +57,7 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: S
     Texts longer than `WINDOW` are scored in windows that overlap, so that a token never lacks context.
     """
     windows = [
-        window for text in texts for window in _windows(encode(tokenizer, text), tokenizer.eos_token_id)
+        window for text in texts for window in windows_of(encode(tokenizer, text), tokenizer.eos_token_id)
     ]
     nats = 0.0
     with torch.inference_mode():
@@ -81,18 +83,19 @@ def decoder_output(model: PreTrainedModel, rows_BT: torch.Tensor) -> torch.Tenso
     return hidden
 
 
-def _windows(ids: list[int], eos: int) -> Iterator[_Window]:
+def windows_of(ids: list[int], eos: int) -> Iterator[Window]:
+    """Cut a text's tokens into windows that score each of them once."""
     tokens = [eos, *ids]
     scored = 0
     while scored < len(ids):
         end = min(len(ids), WINDOW if scored == 0 else scored + STRIDE)
-        yield _Window(tokens[max(0, end - WINDOW) : end + 1], end - scored)
+        yield Window(tokens[max(0, end - WINDOW) : end + 1], end - scored)
         scored = end
 
 
-def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
+def _batches(windows: Sequence[Window]) -> Iterator[list[Window]]:
     """Group windows of like length: padding costs as much as text."""
-    batch: list[_Window] = []
+    batch: list[Window] = []
     for window in sorted(windows, key=lambda item: len(item.tokens), reverse=True):
         if batch:
             longest = len(batch[0].tokens)
@@ -106,7 +109,7 @@ def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
         yield batch
 
 
-def _score(model: PreTrainedModel, batch: Sequence[_Window]) -> float:
+def _score(model: PreTrainedModel, batch: Sequence[Window]) -> float:
     longest = len(batch[0].tokens) - 1
     device = model.device
     rows_BT = torch.zeros(len(batch), longest, dtype=torch.long)
