@@ -60,7 +60,7 @@ def judge(federated: Sequence[Summary], cold: Sequence[Summary], roles: Roles) -
     untrained = next((s for s in cold if s.arm == roles.cold), None)
     return (
         Goal(
-            text=f"{roles.full} beats {roles.local} for at least {SHARE:.0%} of users",
+            text=f"{roles.full} beats {roles.local} for at least {100 * SHARE:.0f} % of users",
             figure=None if full is None else full.better_than_local,
             line=SHARE,
             at_least=True,

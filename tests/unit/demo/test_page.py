@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,27 +12,7 @@ import pytest
 from mimo_fed.demo import html, plots, see
 from mimo_fed.errors import DataError
 from tests.unit.demo.records import RECORDS, built, round_record
-
-VOID = {"meta", "br", "link", "img"}
-
-
-class _Balance(HTMLParser):
-    """Counts open elements, and collects what a browser would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        self.fetched += [str(v) for k, v in attrs if k in ("src", "href") and not str(v).startswith("#")]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None: ...
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+from tests.unit.page.balance import check_whole
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +21,7 @@ def whole() -> str:
 
 
 def test_the_page_is_balanced_and_fetches_nothing(whole: str) -> None:
-    parser = _Balance()
-    parser.feed(whole)
-    assert parser.open == []
-    assert [link for link in parser.fetched if not link.startswith("#")] == []
-    assert "@import" not in whole
-    assert "url(http" not in whole
+    check_whole(whole)
 
 
 def test_the_page_shows_figures_warnings_and_verdicts(whole: str) -> None:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from mimo_fed.evaluate.findings import Findings, compute
 from mimo_fed.evaluate.records import ArmRecord, Results, Roles, Row
 
 ROLES = Roles(base="base", local="local", shared="global", cold="global + cohort", full="full")
@@ -69,3 +70,25 @@ def results(*arms: ArmRecord, **changes: Any) -> Results:
         machine={"processor": "a processor"},
     )
     return dataclasses.replace(made, **changes)
+
+
+def whole(**changes: Any) -> Findings:
+    """A whole evaluation with known figures: 20 federated users in four languages, 8 cold ones, five arms.
+
+    full beats local for 16 of 20 users.
+    """
+    level = [2.0 + 0.01 * i for i in range(20)]
+    rows = [
+        *rows_of("base", [v + 1.0 for v in level]),
+        *rows_of("local", level),
+        *rows_of("global", [v - 0.1 for v in level]),
+        *rows_of("global + cohort", [v - 0.2 for v in level]),
+        *rows_of("full", [v - 0.5 if i < 16 else v + 0.25 for i, v in enumerate(level)]),
+    ]
+    for arm, shift in (("base", 1.0), ("global", 0.5), ("global + cohort", 0.25)):
+        rows += rows_of(arm, [2.0 + shift] * 8, first=100, group="cold")
+    history = tuple({"round": n, "cohort": "", "loss_before": 4.0 - 0.1 * n} for n in range(1, 9))
+    arms = [arm_record("base", learning_rate=0.0, steps_per_user=0), arm_record("local")]
+    for size, arm in enumerate(("global", "global + cohort", "full"), 1):
+        arms.append(arm_record(arm, rounds=8, bytes_up_per_device=1e6 * size, history=history))
+    return compute(results(*arms, **changes), rows)
