@@ -18,8 +18,8 @@ from mimo_fed.model.phase import PhaseFactors
 from mimo_fed.model.train import batch_loss
 
 EPSILON = 1e-2
-"""the step to each side, per entry of z. On mimo-smol the slope is within 3 % of the true one; with a tenth of
-it the slope is exact, but drowns in the rounding of a bfloat16 base."""
+"""the step to each side, per entry of z. On mimo-smol the slope is within 3 % of the true one; with a tenth
+of it the slope is exact, but drowns in the rounding of a bfloat16 base."""
 
 
 class TwoForwardPasses:
