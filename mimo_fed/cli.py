@@ -22,7 +22,7 @@ from mimo_fed import __version__
 from mimo_fed.errors import MimoFedError
 
 COMMANDS_GROUP = "mimo_fed.commands"
-CORE_MODULES = ("mimo_fed.demo.cli", "mimo_fed.data.cli", "mimo_fed.bench.cli")
+CORE_MODULES = ("mimo_fed.demo.cli", "mimo_fed.data.cli", "mimo_fed.adapter.cli", "mimo_fed.bench.cli")
 
 EXAMPLES = """
 Examples:
