@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,10 +20,21 @@ from mimo_fed.page.svg import INK, new_figure, to_svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS: Final = ("#3b82c4", "#e08a2c", "#1b9e77", "#cc5c8a", "#8a6fd1", "#a89000", "#d9482b")
+COLOURS: Final = ("#3b82c4", "#e08a2c", "#3d845e", "#915480", "#cd1c1c", "#5656dd", "#afa161")
+"""told apart, with `OTHER`, by readers without red or green cones too: 20 or more apart in CIELAB"""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 OTHER: Final = "#9aa3ad"
 """languages beyond the seventh"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """Where a line meets the right edge."""
+
+    text: str
+    y: float
+    colour: str
+    style: str
 
 
 def draw_all(findings: Findings) -> dict[str, str]:
@@ -127,7 +139,7 @@ def loss_svg(curves: Mapping[tuple[str, ...], Curve], roles: Roles) -> str:
 
     figure = new_figure(width=9.0, height=4.2)
     axes = figure.add_subplot()
-    ends: list[tuple[str, float, str]] = []
+    ends: list[_End] = []
     plain = itertools.cycle([(colour, style) for style in ("-", "--", ":") for colour in COLOURS[3:]])
     for names, points in curves.items():
         own = [colour for name in names if (colour := arm_colour(name, roles)) != INK]
@@ -135,7 +147,7 @@ def loss_svg(curves: Mapping[tuple[str, ...], Curve], roles: Roles) -> str:
         rounds, losses = zip(*points, strict=True)
         axes.plot(rounds, losses, color=colour, lw=1.6, ls=style)
         label = ", ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
-        ends.append((label, losses[-1], colour))
+        ends.append(_End(text=label, y=losses[-1], colour=colour, style=style))
     _at_right(axes, ends)
     last = max(points[-1][0] for points in curves.values())
     axes.set_xlim(min(points[0][0] for points in curves.values()), last)
@@ -166,7 +178,11 @@ def bytes_svg(summaries: Sequence[Summary], sent: Mapping[str, float], roles: Ro
     _plain_log_ticks(axes)
     axes.set_xlabel("bytes that a device uploads in the whole run")
     axes.set_ylabel("bits per byte, mean over users; lower is better")
-    _at_right(axes, [(s.arm, s.mean.value, arm_colour(s.arm, roles)) for s in silent])
+    if silent:
+        _at_right(
+            axes,
+            [_End(text=s.arm, y=s.mean.value, colour=arm_colour(s.arm, roles), style=":") for s in silent],
+        )
     place(
         axes,
         [Label(text=s.arm, x=sent[s.arm], y=s.mean.value, colour=arm_colour(s.arm, roles)) for s in senders],
@@ -196,22 +212,25 @@ def _beside(axes: Axes, text: str, x: float, y: float, colour: str) -> None:
     )
 
 
-def _at_right(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
-    """Write words at the right edge, each at its height and none on another."""
+def _at_right(axes: Axes, ends: Sequence[_End]) -> None:
+    """Write words at the right edge, none on another, each tied to the end of its line."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.06
-    heights = spread([y for _, y, _ in labels], gap)
-    if heights:
-        axes.set_ylim(min(low, min(heights) - gap), max(high, max(heights) + gap))
-    for (text, _, colour), y in zip(labels, heights, strict=True):
+    heights = spread([end.y for end in ends], gap)
+    axes.set_ylim(min(low, *(y - gap for y in heights)), max(high, *(y + gap for y in heights)))
+    for end, y in zip(ends, heights, strict=True):
+        tie = axes.plot(
+            (1, 1.03), (end.y, y), color=end.colour, ls=end.style, lw=1, transform=axes.get_yaxis_transform()
+        )
+        tie[0].set_clip_on(False)
         axes.annotate(
-            text,
-            (1, y),
+            end.text,
+            (1.03, y),
             xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
+            xytext=(3, 0),
             textcoords="offset points",
             va="center",
-            color=colour,
+            color=end.colour,
             fontsize=SIZE,
             annotation_clip=False,
         )

@@ -25,6 +25,8 @@ GROUPS: Final = ("federated", "cold")
 
 WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 +.,_@()/-]{0,63}")
 USER: Final = re.compile(r"[0-9a-f]{8,64}")
+ENCRYPTED: Final = ", encrypted"
+"""ends the name of an arm that was run once more with encryption"""
 FORBID: Final = ConfigDict(extra="forbid")
 
 
@@ -35,7 +37,7 @@ class Row:
     Attributes:
         dataset: name of the data set.
         base: name of the base model.
-        arm: how the adapter came about; an arm with encryption has a name of its own.
+        arm: how the adapter came about; an arm run once more with encryption is named `ARM, encrypted`.
         user: hash of who wrote the text, 8 to 64 hexadecimal digits.
         group: whether the user took part in rounds.
         language: of the text.

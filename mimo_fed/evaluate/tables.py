@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from mimo_fed.evaluate.bootstrap import LEVEL, MIN_USERS, NUM_RESAMPLES, Estimate
 from mimo_fed.evaluate.findings import Findings, Section
 from mimo_fed.evaluate.metrics import BITS, Summary
-from mimo_fed.evaluate.records import ArmRecord
+from mimo_fed.evaluate.records import ENCRYPTED, ArmRecord
 from mimo_fed.evaluate.verdict import Goal
 
 GROUP_TITLES: Final = {"federated": "Users that took part", "cold": "Cold-start users, who took no part"}
@@ -81,6 +83,9 @@ def all_tables(findings: Findings) -> tuple[Table, ...]:
         made += [levels(section), comparisons(section)]
     for section in findings.sections:
         made += breakdowns(section, findings)
+    federated = findings.section("federated")
+    if federated is not None and (encrypted := agreement(federated)).rows:
+        made.append(encrypted)
     return (*made, costs(findings.results.arms))
 
 
@@ -117,6 +122,19 @@ def breakdowns(section: Section, findings: Findings) -> list[Table]:
     """Show means and gains by language and by device class, for the arms that have a role."""
     parts = (("language", section.languages), ("device class", section.classes))
     return [_breakdown(section, word, by, findings) for word, by in parts if by]
+
+
+def agreement(section: Section) -> Table:
+    """Show how far an arm and its encrypted twin are apart: quantisation, and nothing else, may part them."""
+    rows = []
+    for arm in section.panel.arms:
+        if (twin := arm + ENCRYPTED) in section.panel.arms:
+            apart_N = np.abs(section.panel.gain(twin, arm))
+            rows.append((arm, f"{apart_N.mean():.6f}", f"{apart_N.max():.6f}"))
+    head = ("arm", "mean over users", "largest of any user")
+    return Table(
+        title=f"With and without encryption: {section.measure.title} apart", head=head, rows=tuple(rows)
+    )
 
 
 def costs(arms: Sequence[ArmRecord]) -> Table:

@@ -14,6 +14,7 @@ STYLE: Final = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e7ea; --paper: #14181c; --faint: #97a1ac; --line: #2c333a;
           --warn: #ffb866; --warn-paper: #2d2213; --good: #6cc98c; --bad: #ff8a80; }
+  svg { filter: brightness(1.3); }
 }
 body { margin: 0 auto; padding: 2rem 1.2rem 4rem; max-width: 68rem; color: var(--ink);
        background: var(--paper);

@@ -84,6 +84,15 @@ def test_intents_are_percent_and_have_tables_of_their_own() -> None:
     assert "| local | +25.0 pp (25.0 to 25.0) | 0.0 % (0.0-0.0) |" in text
 
 
+def test_an_arm_and_its_encrypted_twin_are_set_side_by_side(found: Findings) -> None:
+    rows = rows_of("global", [2.0, 1.0])
+    rows += rows_of("global, encrypted", [2.000003, 0.999999], encrypted=True)
+    made = tables.all_tables(compute(results(), rows))
+    twins = next(one for one in made if one.title == "With and without encryption: bits per byte apart")
+    assert twins.rows == (("global", "0.000002", "0.000003"),)
+    assert not any("encryption" in one.title for one in tables.all_tables(found))
+
+
 def test_a_doubtful_goal_says_why() -> None:
     def verdict(figure: Estimate | None) -> str:
         return tables.goal_verdict(Goal(text="", figure=figure, line=0.0, at_least=False, percent=False))
