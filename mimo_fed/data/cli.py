@@ -1,43 +1,45 @@
-"""`mimo-fed data`: build sets of devices from package indices, and look at them."""
+"""`mimo-fed data`: build sets of devices, and look at them."""
 
 from __future__ import annotations
 
 import json
-from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mimo_fed.data.corpus import SPLITS, DemoDevice
-from mimo_fed.data.extract import DEMO_FOLDER, load_extract, load_manifest
-from mimo_fed.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from mimo_fed.data.debian import Plan
+from mimo_fed.data.archive import Tell, silent
+from mimo_fed.data.corpus import DemoDevice
+from mimo_fed.data.extract import DEMO_FOLDER, MANIFEST, load_manifest
+from mimo_fed.data.folder import load_devices
+from mimo_fed.data.sources import Request, Source, build
+from mimo_fed.data.tables import by_language, classes_table, languages_table, summary, users_table
 
 BUILD_EXAMPLES = """
 Examples:
 
   mimo-fed data build debian --out devices --from /var/lib/apt/lists
 
-  mimo-fed data build debian --out devices --mirror http://MIRROR/debian --languages it:5,fr:3
+  mimo-fed data build debian --out crowd --mirror http://MIRROR/debian --users 400 --languages en,de,it,fr
+
+  mimo-fed data build home-assistant --out homes
+
+  mimo-fed data build shakespeare --out plays
+
+  mimo-fed data build fortunes --out quotes --mirror http://MIRROR/debian
 """
 INSPECT_EXAMPLES = """
 Examples:
 
   mimo-fed data inspect                 the eight devices of the demo
 
-  mimo-fed data inspect devices --json  a set of your own, for programs
+  mimo-fed data inspect crowd --users   every user of a set
+
+  mimo-fed data inspect crowd --json    for programs
 """
-
-
-class Source(StrEnum):
-    """Where the texts of a set come from."""
-
-    DEBIAN = "debian"
+_USERS_SHOWN = 16
 
 
 def register(app: typer.Typer) -> None:
@@ -54,130 +56,111 @@ def _build(
     source: Annotated[Source, typer.Argument(help="What to build from.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the devices; it is made.")],
     from_folder: Annotated[
-        Path | None, typer.Option("--from", help="Folder of index files: Packages, Translation-*, Release.")
+        Path | None,
+        typer.Option("--from", help="Folder of what is read: index files (debian), packages (fortunes)."),
     ] = None,
     mirror: Annotated[
-        str | None, typer.Option("--mirror", help="Download the indices from this mirror instead.")
+        str | None, typer.Option("--mirror", help="Download that from this Debian mirror instead.")
     ] = None,
     suite: Annotated[str, typer.Option("--suite", help="Codename of the Debian release.")] = "bookworm",
+    users: Annotated[int | None, typer.Option("--users", min=1, help="Users in the set, at most.")] = None,
     languages: Annotated[
-        str, typer.Option("--languages", help="Devices of each language; en is the original text.")
-    ] = "it:4,fr:2,en:2",
-    seed: Annotated[str, typer.Option("--seed", help="Decides which authors, which splits.")] = "mimo-fed",
+        str | None,
+        typer.Option(
+            "--languages", help="Languages of the users: en,de,it. debian: it:4,en:2 is named devices."
+        ),
+    ] = None,
+    least: Annotated[
+        str | None, typer.Option("--least", help="Bytes a user has in train,validation,test at least.")
+    ] = None,
+    most: Annotated[
+        str | None, typer.Option("--most", help="Bytes a user has in train,validation,test at most.")
+    ] = None,
+    seed: Annotated[str, typer.Option("--seed", help="Decides which users, which splits.")] = "mimo-fed",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result for programs.")] = False,
 ) -> None:
-    """Build devices from Debian's package descriptions: one device, one maintainer, one language.
+    """Build devices from real texts, one user a device. The same sources and seed give the same devices.
 
-    Descriptions in other languages than English are translations by others of what the maintainer wrote, and
-    are labelled so. Names of people are not stored. The same indices and seed give the same devices.
+    debian: package descriptions, a user is a maintainer; other languages than English are translations by
+    others and are labelled so. Without --users it builds a few named devices, as the demo's are.
+    home-assistant: requests to a home and what is meant, a user is a home's device in one language.
+    shakespeare: a user is a role. fortunes: a user is somebody who is quoted.
     """
-    from mimo_fed.data.debian import Plan, build_devices
     from mimo_fed.data.extract import write_extract
 
-    plan = Plan(languages=parse_languages(languages), suite=suite, seed=seed)
-    if (from_folder is None) == (mirror is None):
-        raise ConfigError(
-            "a set is built from a folder or from a mirror", hint="give --from DIR or --mirror URL"
-        )
-    folder = from_folder or out / "indices"
-    if mirror is not None:
-        _download(mirror, plan, folder, quiet=as_json)
-    devices, provenance = build_devices(
-        folder, plan, say=(lambda _: None) if as_json else lambda line: typer.echo(line, err=True)
+    request = Request(
+        source=source,
+        out=out,
+        folder=from_folder,
+        mirror=mirror,
+        suite=suite,
+        users=users,
+        languages=languages,
+        least=least,
+        most=most,
+        seed=seed,
+        quiet=as_json,
     )
-    write_extract(out, devices, provenance)
-    _show(out, devices, as_json=as_json)
+    with _telling(quiet=as_json) as tell:
+        built = build(request, tell)
+    write_extract(out, built.devices, built.provenance, built.facts)
+    _show(out, built.devices, as_json=as_json, every_user=False)
 
 
 def _inspect(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of devices; the demo's if none is given.")
+        Path, typer.Argument(help="A set, or a folder of JSON Lines files; the demo's if none is given.")
     ] = DEMO_FOLDER,
+    users: Annotated[bool, typer.Option("--users", help="One line a user, however many there are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
 ) -> None:
-    """Show whose text devices hold: hashed author, language, class, rank, texts and characters per split."""
-    _show(folder, load_extract(folder), as_json=as_json)
+    """Show whose text devices hold: languages, classes, ranks, and characters in each split."""
+    _show(folder, load_devices(folder), as_json=as_json, every_user=users)
 
 
-def parse_languages(value: str) -> dict[str, int]:
-    """Read `it:4,fr:2,en:2`.
+@contextmanager
+def _telling(*, quiet: bool) -> Iterator[Tell]:
+    """Show on the error stream what a builder tells."""
+    if quiet:
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    Raises:
-        ConfigError: that is not how it is written.
-    """
-    found = {}
-    for part in value.split(","):
-        code, _, count = part.strip().partition(":")
-        if not code.isidentifier() or not count.isdecimal() or code in found:
-            raise ConfigError(f"languages are not readable: {value!r}", hint="write them as it:4,fr:2,en:2")
-        found[code] = int(count)
-    return found
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=1.0)
 
+        def tell(message: str, done: float) -> None:
+            progress.update(task, description=message, completed=done)
+            if not console.is_terminal:
+                console.print(message, highlight=False)
 
-def summary(device: DemoDevice) -> dict[str, Any]:
-    """Say what a device holds, without the texts."""
-    splits = {
-        split: {
-            "texts": sum(text.split == split for text in device.texts),
-            "characters": sum(len(text.text) for text in device.texts if text.split == split),
-        }
-        for split in SPLITS
-    }
-    return {
-        "name": device.name,
-        "author": device.author,
-        "language": device.language,
-        "translated": device.translated,
-        "device_class": device.device_class,
-        "rank": device.rank,
-        "splits": splits,
-    }
+        yield tell
 
 
-def _download(mirror: str, plan: Plan, folder: Path, *, quiet: bool) -> None:
-    try:
-        from mimo_fed.data.mirror import download_indices
-    except ModuleNotFoundError as error:
-        raise DataError(
-            f"downloading needs {error.name}", hint="install mimo-fed[client], or use --from DIR"
-        ) from error
-    kinds = [
-        "Packages",
-        "Translation-en",
-        *(f"Translation-{code}" for code in plan.languages if code != "en"),
-    ]
-    download_indices(mirror, plan.suite, kinds, folder, quiet=quiet)
-
-
-def _show(folder: Path, devices: tuple[DemoDevice, ...], *, as_json: bool) -> None:
-    provenance = load_manifest(folder).get("provenance", {})
+def _show(folder: Path, devices: tuple[DemoDevice, ...], *, as_json: bool, every_user: bool) -> None:
+    manifest: dict[str, Any] = load_manifest(folder) if (folder / MANIFEST).exists() else {}
+    provenance = manifest.get("provenance", {})
+    facts = {key: manifest[key] for key in ("task", "labels") if key in manifest}
     if as_json:
         brief = {key: value for key, value in provenance.items() if key != "packages"}
-        typer.echo(json.dumps({"devices": [summary(device) for device in devices], "provenance": brief}))
+        shown = {"devices": [summary(device) for device in devices], "languages": by_language(devices)}
+        typer.echo(json.dumps({**shown, **facts, "provenance": brief}))
         return
     from rich.console import Console
 
     console = Console()
-    console.print(_table(devices))
-    console.print(
-        f"{provenance.get('source', '')}, {provenance.get('suite', '')}, {provenance.get('release_date', '')}"
-    )
-    console.print("In brackets: translations, by others, of what the maintainer wrote in English.")
-
-
-def _table(devices: tuple[DemoDevice, ...]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, show_edge=False, pad_edge=False)
-    for heading in ("device", "author", "text", "class"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("rank", "train", "validation", "test"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for device in devices:
-        splits = summary(device)["splits"]
-        sizes = [f"{splits[name]['texts']} / {splits[name]['characters']}" for name in SPLITS]
-        language = f"({device.language})" if device.translated else device.language
-        table.add_row(device.name, device.author, language, device.device_class, str(device.rank), *sizes)
-    table.caption = "texts / characters in each split"
-    return table
+    if every_user or len(devices) <= _USERS_SHOWN:
+        console.print(users_table(devices))
+    else:
+        console.print(languages_table(devices))
+        console.print(classes_table(devices))
+    if facts:
+        console.print(f"task: {facts['task']}, {len(facts['labels'])} labels")
+    if provenance:
+        told = (provenance.get(key, "") for key in ("source", "suite", "version", "release_date"))
+        console.print(", ".join(part for part in told if part))
+    if any(device.translated for device in devices):
+        console.print("In brackets: translations, by others, of what the maintainer wrote in English.")

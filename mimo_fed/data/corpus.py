@@ -44,33 +44,26 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoDevice:
-    """One device of the demo: whose text it holds and how big an adapter it trains."""
+    """One device of a set: whose text it holds and how big an adapter it trains."""
 
     name: str
     author: str
-    """hash of the maintainer's name; the name itself is nowhere"""
+    """hash of the author's name; the name itself is nowhere"""
     language: str
     """of the texts: `it`, `de`, `en` ..."""
     translated: bool
-    """the texts are translations of what the maintainer wrote in English, by others"""
+    """the texts are translations, by others, of what the author wrote"""
     device_class: str
     """`watch`, `fridge`, `phone`, `tablet` or `car`"""
     rank: int
     texts: tuple[Text, ...]
+    label: str = ""
+    """whose words these are, in words"""
 
     @property
     def corpus(self) -> Corpus:
         """The texts by split."""
         return by_split(self.texts)
-
-    @property
-    def label(self) -> str:
-        """Whose words these are, in words."""
-        return (
-            "translations of this maintainer's descriptions"
-            if self.translated
-            else "this maintainer's descriptions"
-        )
 
 
 def by_split(texts: Iterable[Text]) -> Corpus:

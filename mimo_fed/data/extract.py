@@ -57,8 +57,19 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def write_extract(folder: Path, devices: Sequence[DemoDevice], provenance: Mapping[str, Any]) -> None:
+def write_extract(
+    folder: Path,
+    devices: Sequence[DemoDevice],
+    provenance: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
+) -> None:
     """Write devices and where their texts come from; the manifest goes last.
+
+    Args:
+        folder: it is made.
+        devices: whose names become the names of files.
+        provenance: where the texts come from.
+        facts: what else the manifest says; `task` and `labels`, for instance.
 
     Raises:
         DataError: a file cannot be written.
@@ -66,7 +77,7 @@ def write_extract(folder: Path, devices: Sequence[DemoDevice], provenance: Mappi
     try:
         folder.mkdir(parents=True, exist_ok=True)
         records = [_write_device(folder, device) for device in devices]
-        manifest = {"format": FORMAT, "devices": records, "provenance": dict(provenance)}
+        manifest = {"format": FORMAT, **(facts or {}), "devices": records, "provenance": dict(provenance)}
         text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
         (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
@@ -103,6 +114,7 @@ def _load_device(folder: Path, record: Mapping[str, Any]) -> DemoDevice:
         author=record["author"],
         language=record["language"],
         translated=record["translated"],
+        label=record.get("label", ""),
         device_class=record["device_class"],
         rank=record["rank"],
         texts=from_lines(data.decode("utf-8", errors="replace"), what=str(path)),

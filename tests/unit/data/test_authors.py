@@ -1,8 +1,7 @@
-import pytest
-
-from mimo_fed.data.authors import Budget, Item, Package, choose_texts, items_of, packages_of, split_items
+from mimo_fed.data.authors import Package, packages_of, pieces_of
 from mimo_fed.data.indices import stanzas
 from mimo_fed.data.people import Names
+from mimo_fed.data.seen import Seen
 from tests.unit.data.archive import PERSON, TEAM, stanza, words
 
 NOBODY = Names([])
@@ -10,10 +9,6 @@ NOBODY = Names([])
 
 def package(name: str, source: str = "") -> Package:
     return Package(name=name, source=source or name, version="1", maintainer=PERSON, description_md5=name)
-
-
-def item(name: str, source: str = "", size: int = 400) -> Item:
-    return Item(package=package(name, source), text=words(name, size)[:size])
 
 
 def described(synopsis: str, *paragraphs: str) -> str:
@@ -26,7 +21,7 @@ def texts(
     english: dict[str, str], translated: dict[str, str] | None = None, names: Names = NOBODY
 ) -> dict[str, str]:
     packages = [package(name) for name in sorted(english)]
-    return {item.package.name: item.text for item in items_of(packages, english, translated, names)}
+    return {piece.package: piece.text for piece in pieces_of(packages, english, translated, names, Seen())}
 
 
 def test_only_packages_of_individuals_count_with_their_source_and_the_last_version() -> None:
@@ -84,36 +79,12 @@ def test_paragraphs_with_names_and_packages_without_prose_are_dropped() -> None:
     assert found == {"a": f"a tool\n\n{kept}"}
 
 
-def test_a_source_package_stays_in_one_split_and_shares_are_as_said() -> None:
-    items = [item(f"p{number}", f"s{number // 2}") for number in range(800)]
-    parts = split_items(items, "seed")
-    sources = {split: {one.package.source for one in part} for split, part in parts.items()}
-    assert not sources["train"] & sources["validation"]
-    assert not sources["train"] & sources["test"]
-    assert not sources["validation"] & sources["test"]
-    assert sum(map(len, parts.values())) == 800
-    for split, share in (("train", 0.60), ("validation", 0.15), ("test", 0.25)):
-        assert abs(len(parts[split]) / 800 - share) < 0.06  # type: ignore[index]
-
-
-@pytest.mark.parametrize("seed", [str(number) for number in range(40)])
-def test_no_split_is_ever_empty(seed: str) -> None:
-    parts = split_items([item(f"p{number}") for number in range(3)], seed)
-    assert all(len(part) == 1 for part in parts.values())
-
-
-def test_fewer_than_three_sources_cannot_be_split() -> None:
-    with pytest.raises(ValueError, match="three source packages"):
-        split_items([item("a"), item("b"), item("c", "b")], "seed")
-    assert choose_texts([item("a"), item("b"), item("c", "b")], "seed", Budget()) is None
-
-
-def test_a_device_gets_what_the_budget_says_or_nothing() -> None:
-    items = [item(f"p{number}") for number in range(150)]
-    chosen = choose_texts(items, "seed", Budget())
-    assert chosen is not None
-    for split in ("train", "validation", "test"):
-        low, high = Budget().of(split)  # type: ignore[arg-type]
-        assert low <= sum(len(text.text.encode()) for text in chosen if text.split == split) <= high
-    assert choose_texts(items[:15], "seed", Budget()) is None
-    assert choose_texts(items, "seed", Budget()) == chosen
+def test_what_was_seen_in_one_language_is_dropped_in_the_next() -> None:
+    seen, shared = Seen(), words("shared", 30)
+    first = {"a": described("a tool", shared, words("a", 30))}
+    assert len(list(pieces_of([package("a")], first, None, NOBODY, seen))) == 1
+    packages, english = [package("b")], {"b": described("a thing", words("b", 30))}
+    translated = {"b": described("una cosa", shared, words("it", 30))}
+    (piece,) = pieces_of(packages, english, translated, NOBODY, seen)
+    assert piece.text == f"una cosa\n\n{words('it', 30)}"
+    assert (piece.author, piece.source) == (PERSON, "b")
