@@ -1,4 +1,4 @@
-"""Download package indices from a Debian mirror, each checked against the suite's Release file."""
+"""Download from a Debian mirror: indices, checked against the Release file, and packages, against theirs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from mimo_fed.data.indices import Release, parse_release
+from mimo_fed.data.indices import Release, find_indices, parse_release, stanzas
 from mimo_fed.errors import DataError, TransportError
 
 _TIMEOUT_S = 60.0
@@ -34,11 +34,7 @@ def download_indices(
         DataError: a file is not what the Release file says.
     """
     root = f"{mirror.rstrip('/')}/dists/{suite}"
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with (
-        httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True, headers=_AS_STORED) as client,
-        Progress(*columns, disable=quiet) as progress,
-    ):
+    with _connection() as client, _bars(quiet=quiet) as progress:
         signed = _get(client, f"{root}/InRelease", progress)
         release = parse_release(signed.decode("utf-8", errors="replace"))
         _save(folder / f"dists_{suite}_InRelease", signed)
@@ -50,6 +46,48 @@ def download_indices(
             data = _get(client, f"{root}/{name}", progress)
             release.check(name, data)
             _save(path, data)
+
+
+def download_packages(
+    mirror: str, suite: str, names: Iterable[str], folder: Path, *, quiet: bool = False
+) -> None:
+    """Download packages of a suite's section `main`, and the index they are checked against.
+
+    Args:
+        mirror: address above `dists` and `pool`, as in an apt source.
+        suite: codename.
+        names: of binary packages.
+        folder: where the files go; those already there are kept.
+        quiet: no progress bar.
+
+    Raises:
+        TransportError: the mirror cannot be reached or lacks a file.
+        DataError: the suite has no such package, or a file is not what the index says.
+    """
+    download_indices(mirror, suite, ["Packages"], folder, quiet=quiet)
+    (index,) = (file for file in find_indices(folder, suite) if file.kind == "Packages")
+    listed = {one["Package"]: one for one in stanzas(index.read()) if "Package" in one}
+    with _connection() as client, _bars(quiet=quiet) as progress:
+        for name in names:
+            if name not in listed:
+                raise DataError(f"no such package in {suite}: {name}")
+            place, digest = listed[name]["Filename"], listed[name]["SHA256"]
+            path = folder / place.rsplit("/", 1)[-1]
+            if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
+                continue
+            data = _get(client, f"{mirror.rstrip('/')}/{place}", progress)
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise DataError(f"package and index of {suite} disagree on SHA-256: {path.name}")
+            _save(path, data)
+
+
+def _connection() -> httpx.Client:
+    return httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True, headers=_AS_STORED)
+
+
+def _bars(*, quiet: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, disable=quiet)
 
 
 def _save(path: Path, data: bytes) -> None:

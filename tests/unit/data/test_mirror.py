@@ -1,4 +1,6 @@
+import hashlib
 import http.server
+import lzma
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mimo_fed.data.indices import find_indices, find_release
-from mimo_fed.data.mirror import download_indices
+from mimo_fed.data.mirror import download_indices, download_packages
 from mimo_fed.errors import DataError, TransportError
 from tests.unit.data.archive import SUITE, write_archive
 
@@ -76,6 +78,42 @@ def test_a_language_or_suite_that_is_not_there_says_so(mirror, tmp_path: Path) -
         download_indices(url(mirror), SUITE, ["Translation-eo"], tmp_path / "indices", quiet=True)
     with pytest.raises(TransportError, match="cannot download InRelease"):
         download_indices(url(mirror), "none", KINDS, tmp_path / "indices", quiet=True)
+
+
+def add_package(tree: Path, data: bytes) -> Path:
+    """Put a package into the mirror's pool, and into its index and Release file."""
+    suite = tree / "debian" / "dists" / SUITE
+    index, release = suite / "main" / "binary-amd64" / "Packages.xz", suite / "InRelease"
+    stanza = (
+        f"Package: sayings\nFilename: pool/s/sayings_1_all.deb\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
+    )
+    old = index.read_bytes()
+    plain = lzma.decompress(old) + b"\n" + stanza.encode()
+    index.write_bytes(lzma.compress(plain))
+    text = release.read_text()
+    for before, after in ((old, index.read_bytes()), (lzma.decompress(old), plain)):
+        text = text.replace(hashlib.sha256(before).hexdigest(), hashlib.sha256(after).hexdigest())
+    release.write_text(text)
+    path = tree / "debian" / "pool" / "s" / "sayings_1_all.deb"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    return path
+
+
+def test_packages_are_checked_against_the_index_and_kept(mirror, tmp_path: Path) -> None:
+    path = add_package(tmp_path / "mirror", b"a package")
+    folder = tmp_path / "packages"
+    download_packages(url(mirror), SUITE, ["sayings"], folder, quiet=True)
+    assert (folder / "sayings_1_all.deb").read_bytes() == b"a package"
+    mirror.served.clear()
+    download_packages(url(mirror), SUITE, ["sayings"], folder, quiet=True)
+    assert [served.rsplit("/", 1)[-1] for served in mirror.served] == ["InRelease"]
+    path.write_bytes(b"another")
+    with pytest.raises(DataError, match="disagree on SHA-256"):
+        download_packages(url(mirror), SUITE, ["sayings"], tmp_path / "other", quiet=True)
+    assert not (tmp_path / "other" / "sayings_1_all.deb").exists()
+    with pytest.raises(DataError, match=f"no such package in {SUITE}: none"):
+        download_packages(url(mirror), SUITE, ["none"], folder, quiet=True)
 
 
 def test_a_mirror_that_does_not_answer_says_so(tmp_path: Path) -> None:
