@@ -31,8 +31,7 @@ from mimo_fed.model.train import (
 Float32 = NDArray[np.float32]
 
 DRAW_GLOBAL, DRAW_PERSONAL, DRAW_BRANCH = range(3)
-"""what a seed is drawn for: batches of a shared adapter, of the personal one, and branch dropout"""
-"""what a device's seed is drawn for"""
+"""what a device's seed is drawn for: batches of a shared adapter, of the personal one, and branch dropout"""
 
 
 @dataclass(frozen=True, kw_only=True)
