@@ -35,7 +35,7 @@ def show(document: Json, console: Console) -> None:
 
 def goals_table(document: Json) -> Table:
     """Draw one row per goal."""
-    table = _table("figure", goal="right", measured="right", unit="left", met="left")
+    table = plain_table("figure", goal="right", measured="right", unit="left", met="left")
     for goal in document["goals"]:
         measured = "not measured" if goal["measured"] is None else number(goal["measured"])
         table.add_row(goal["figure"], goal["goal"], measured, goal["unit"], MET[goal["met"]])
@@ -45,7 +45,7 @@ def goals_table(document: Json) -> Table:
 def others_table(document: Json) -> Table:
     """Draw one row per comparator, and one of ours before them."""
     columns = ("ns/param", "x time", "x masking", "bytes/param", "x bytes", "messages")
-    table = _table("client's work", **dict.fromkeys(columns, "right"))
+    table = plain_table("client's work", **dict.fromkeys(columns, "right"))
     num_params, ours = document["params"], document["client"]
     own_ns, own_bytes = number(ours["s"] / num_params * 1e9), number(ours["bytes"] / num_params)
     table.add_row("ours", own_ns, "1", "1", own_bytes, "1", "1")
@@ -82,7 +82,13 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _table(first: str, **columns: str) -> Table:
+def plain_table(first: str, **columns: str) -> Table:
+    """Make a table without a frame.
+
+    Args:
+        first: title of the first column.
+        columns: title of each other column, and on which side its entries stand.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column(first)
     for title, justify in columns.items():

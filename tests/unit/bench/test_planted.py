@@ -1,0 +1,180 @@
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mimo_fed.adapter import GlobalAdapter, prefix
+from mimo_fed.aggregate import ServerState, advance
+from mimo_fed.bench.planted import Settings, judge, run, settings_of
+from mimo_fed.bench.planted_arms import arms, num_floats
+from mimo_fed.bench.planted_show import show, write_plot
+from mimo_fed.bench.planted_task import MODULE, SHAPES, Client, Shape, Thin, make_task
+from mimo_fed.bench.planted_train import _gradient, train
+from mimo_fed.bench.progress import Bar
+from mimo_fed.config import Phase, ScheduleConfig, ServerConfig
+
+TINY = Shape(out=24, inp=20, num_clients=6, inputs=(40, 60), rounds=16, num_steps=5, rates=(0.01, 0.02))
+PHASES: tuple[Phase, ...] = ("B", "A", "M", "AB")
+
+
+def moved(seed: int = 3) -> GlobalAdapter:
+    """An adapter that is neither zero nor canonical."""
+    spec = make_task(TINY, 0).spec
+    rng = np.random.default_rng(seed)
+    zero = GlobalAdapter.zero(spec)
+    values = {n: rng.normal(size=x.shape).astype(np.float32) * 0.3 for n, x in zero.values("M").items()}
+    return zero.with_values("M", values)
+
+
+def loss(adapter: GlobalAdapter, client: Client) -> float:
+    left, core, right = adapter.left[MODULE], adapter.core[MODULE], adapter.right[MODULE]
+    missed = client.inputs.astype(np.float64) @ right.T @ core.T @ left.T - client.targets
+    return float(np.square(missed).sum() / 2 / len(client.inputs))
+
+
+def test_the_norm_of_a_thin_product_is_that_of_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    one = Thin(rng.normal(size=(9, 3)), rng.normal(size=(3, 7)))
+    other = Thin(rng.normal(size=(9, 2)), rng.normal(size=(2, 7)))
+    whole = one.tall @ one.wide - other.tall @ other.wide
+    assert one.minus(other).norm() == pytest.approx(np.linalg.norm(whole))
+    singular = np.linalg.svd(whole)[1]
+    assert one.minus(other).tail(2) == pytest.approx(np.linalg.norm(singular[2:]))
+
+
+def test_the_wanted_adapter_is_what_many_inputs_say() -> None:
+    shape = replace(TINY, num_clients=1, inputs=(200, 200))
+    task = make_task(shape, 4)
+    (client,) = task.clients
+    solved = np.linalg.lstsq(client.inputs, client.targets, rcond=None)[0].T
+    wanted = task.wanted.tall @ task.wanted.wide
+    np.testing.assert_allclose(solved, wanted, atol=1e-5)
+    assert task.floor < 1e-6  # rank 8 + 4 + 2 fits into 16
+
+
+def test_many_teachers_do_not_fit_into_one_adapter() -> None:
+    task = make_task(TINY, 4)
+    u, singular, vt = np.linalg.svd(task.wanted.tall @ task.wanted.wide)
+    best = (u[:, :16] * singular[:16]) @ vt[:16]
+    rank = task.spec.config.rank
+    adapter = GlobalAdapter.zero(task.spec)
+    right = {MODULE: np.ascontiguousarray(vt[:rank], np.float32)}
+    core = {MODULE: np.diag(singular[:rank]).astype(np.float32)}
+    left = {MODULE: np.ascontiguousarray(u[:, :rank], np.float32)}
+    error = task.error(replace(adapter, left=left, core=core, right=right))
+    assert error == pytest.approx(task.floor, rel=1e-3)
+    assert error == pytest.approx(
+        np.linalg.norm(best - u @ np.eye(24, 20) * singular @ vt) / task.wanted.norm()
+    )
+
+
+def test_skewed_inputs_are_as_large_as_others_and_unlike() -> None:
+    shape = replace(TINY, inputs=(4000, 4000), num_clients=2)
+    for skew in (0.0, 0.8):
+        one, two = (c.inputs.std(axis=0) for c in make_task(shape, 1, skew=skew).clients)
+        assert np.sqrt(np.mean(one**2)) == pytest.approx(1, abs=0.02)
+        assert (np.abs(one - two).max() > 0.5) == (skew > 0)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_gradient_is_that_of_the_loss(phase: Phase) -> None:
+    adapter, client = moved(), make_task(TINY, 0).clients[0]
+    values = adapter.values(phase)
+    slopes = _gradient(adapter, phase, client)(values)
+    rng = np.random.default_rng(1)
+    way = {name: rng.normal(size=value.shape) for name, value in values.items()}
+    ahead, behind = (
+        loss(adapter.with_values(phase, {n: v + step * way[n] for n, v in values.items()}), client)
+        for step in (1e-2, -1e-2)
+    )
+    wanted = sum(float(np.sum(slopes[name] * way[name])) for name in way)
+    # the loss is quadratic in each factor; of AB the central difference has a term of the step's square
+    assert (ahead - behind) / 2e-2 == pytest.approx(wanted, rel=2e-2 if phase == "AB" else 1e-3)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_training_moves_the_prefix_alone_and_lowers_the_loss(phase: Phase) -> None:
+    adapter, client = moved(), make_task(TINY, 0).clients[0]
+    values = train(adapter, phase, client, rank=8, rate=0.01, num_steps=5)
+    for part in adapter.spec.parts(phase):
+        change = values[part.name] - adapter.values(phase)[part.name]
+        assert np.count_nonzero(change) == prefix(part, change, 8).size
+        assert prefix(part, change, 8).all()
+    assert loss(adapter.with_values(phase, values), client) < loss(adapter, client)
+
+
+def test_one_client_of_full_rank_gets_what_it_trained() -> None:
+    """Then there is nothing to average: the arm is the client's own training, phase after phase."""
+    shape = replace(TINY, num_clients=1, rounds=2)
+    task = make_task(shape, 0)
+    client = replace(task.clients[0], rank=16)
+    task = replace(task, clients=(client,))
+    points = arms(ScheduleConfig(cycle="BA"))["default"].run(task, shape, 0.02)
+    adapter = GlobalAdapter.zero(task.spec)
+    b = train(adapter, "B", client, 16, 0.02, shape.num_steps)
+    adapter = adapter.with_values("B", b).canonical()
+    a = train(adapter, "A", client, 16, 0.02, shape.num_steps)
+    assert points[-1].error == pytest.approx(task.error(adapter.with_values("A", a)), rel=1e-4)
+
+
+def test_a_round_without_movement_changes_no_error() -> None:
+    task = make_task(TINY, 0)
+    zero = GlobalAdapter.zero(task.spec)
+    after = advance(
+        zero, "B", {}, state=ServerState.empty("B"), config=ServerConfig(), next_phase="A"
+    ).adapter
+    assert task.error(zero) == pytest.approx(1.0)
+    assert task.error(after) == pytest.approx(1.0)
+
+
+def test_all_arms_run_and_the_document_says_how_they_did(tmp_path: Path) -> None:
+    with Bar(Console(file=StringIO())) as bar:
+        document = run(Settings(shape=TINY, seeds=(0,)), bar)
+    entries = document["arms"]
+    assert set(entries) == {"fedit", "b", "ba", "default", "m", "sketch", "oracle"}
+    spec = make_task(TINY, 0).spec
+    assert entries["fedit"]["floats_per_round"] == num_floats(spec, "AB") == 16 * (24 + 20)
+    assert entries["m"]["floats_per_round"] == 256
+    assert entries["default"]["floats_per_round"] == (16 * 24 + 16 * 20 + 6 * 256) / 8
+    assert entries["sketch"]["floats_per_round"] == 20 * (24 + 20)
+    assert document["floor"] <= entries["oracle"]["error"] < entries["ba"]["error"] < entries["b"]["error"]
+    assert entries["default"]["error"] < entries["m"]["error"]
+    assert set(entries["ba"]["tuning"]) == {"0.01", "0.02"}
+    assert entries["ba"]["curve"][-1] == [16 * (24 + 20) * 8, entries["ba"]["error"]]
+    said = StringIO()
+    show(document, Console(file=said, width=100))
+    assert "default cycle" in said.getvalue()
+    write_plot(document, tmp_path / "planted.svg")
+    assert "B and A in turn" in (tmp_path / "planted.svg").read_text()
+
+
+def test_the_default_is_judged_against_the_best_of_the_exact_ones() -> None:
+    entries = {
+        "fedit": {"error": 0.01, "floats_per_round": 1.0},
+        "b": {"error": 0.5, "floats_per_round": 100.0},
+        "ba": {"error": 0.1, "floats_per_round": 100.0},
+        "m": {"error": 0.9, "floats_per_round": 10.0},
+        "default": {"error": 0.13, "floats_per_round": 40.0},
+    }
+    error, upload = judge(entries)
+    assert (error["measured"], error["met"]) == (pytest.approx(1.3), False)
+    assert (upload["measured"], upload["met"]) == (pytest.approx(0.4), True)
+
+
+def test_rates_are_chosen_on_other_tasks() -> None:
+    shape = replace(TINY, rounds=3)
+    named = settings_of("small", (0, 1), 0.0, ScheduleConfig())
+    assert named.shape is SHAPES["small"]
+    with Bar(Console(file=StringIO())) as bar:
+        entry = run(replace(named, shape=shape, num_tune=2), bar)["arms"]["ba"]
+    ba = arms(ScheduleConfig())["ba"]
+
+    def errors(rate: float, *seeds: int) -> list[float]:
+        return [ba.run(make_task(shape, seed), shape, rate)[-1].error for seed in seeds]
+
+    assert entry["errors"] == pytest.approx(errors(entry["rate"], 0, 1), rel=1e-3)
+    for rate in shape.rates:
+        assert entry["tuning"][f"{rate:g}"] == pytest.approx(np.mean(errors(rate, 1001, 1002)), rel=1e-3)
