@@ -83,7 +83,7 @@ def whole(**changes: Any) -> Findings:
         *rows_of("local", level),
         *rows_of("global", [v - 0.1 for v in level]),
         *rows_of("global + cohort", [v - 0.2 for v in level]),
-        *rows_of("full", [v - 0.5 if i < 16 else v + 0.25 for i, v in enumerate(level)]),
+        *rows_of("full", [v - 0.03 * (i + 1) if i < 16 else v + 0.25 for i, v in enumerate(level)]),
     ]
     for arm, shift in (("base", 1.0), ("global", 0.5), ("global + cohort", 0.25)):
         rows += rows_of(arm, [2.0 + shift] * 8, first=100, group="cold")

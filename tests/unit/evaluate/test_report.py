@@ -68,6 +68,8 @@ def test_tables_hold_the_known_figures(found: Findings) -> None:
     assert costs["full"] == ("full", "1", "24", "0.001", "8", "3", "0", "0")
     language = next(one for title, one in made.items() if "took part, by language" in title)
     assert [r[:2] for r in language.rows] == [("de", "5"), ("en", "5"), ("it", "5"), ("pt-BR", "5")]
+    classes = next(one for title, one in made.items() if "took part, by device class" in title)
+    assert [r[:2] for r in classes.rows] == [("phone", "7"), ("watch", "7"), ("car", "6")]
 
 
 def test_columns_that_no_arm_fills_are_left_out() -> None:
