@@ -52,7 +52,9 @@ class StackedFactors:
         self._start = adapter.values(phase)
         moves = _moves(ranks, adapter.spec.config.rank)
         trained = {
-            part.name: nn.Parameter(torch.from_numpy(self._start[part.name]).repeat(len(ranks), 1, 1))
+            part.name: nn.Parameter(
+                torch.from_numpy(np.array(self._start[part.name])).repeat(len(ranks), 1, 1)
+            )
             for part in self.parts
         }
         self.branches = {
@@ -145,8 +147,8 @@ def _stack_one(module: Module, pairs: Sequence[Pairs | None]) -> tuple[torch.Ten
     left, right = torch.zeros(len(own), module.out, rank), torch.zeros(len(own), rank, module.inp)
     for row, factors in enumerate(own):
         if factors is not None:
-            left[row, :, : len(factors[1])] = torch.from_numpy(factors[0])
-            right[row, : len(factors[1])] = torch.from_numpy(factors[1])
+            left[row, :, : len(factors[1])] = torch.from_numpy(np.array(factors[0]))
+            right[row, : len(factors[1])] = torch.from_numpy(np.array(factors[1]))
     return left, right
 
 
