@@ -149,6 +149,17 @@ class VectorEncoding:
             raise PrivacyError("sum holds a number that is not finite")
         return unflatten(np.asarray(total_D, dtype=np.float64), self.dim, self.seed) / self.scale
 
+    def write_total(self, total_D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Write a sum that was added in the clear, in floats, so that `decode` reads exactly it.
+
+        Args:
+            total_D: float64, shape (dim,): sum of weight x update.
+
+        Returns:
+            float64, shape (length,), in units of q, not rounded.
+        """
+        return flatten(np.asarray(total_D, dtype=np.float64), self.seed) * self.scale
+
     def tolerance(self, num: int, word_bits: int) -> float:
         """Return the standard deviation of the error of one coordinate of a decoded sum.
 

@@ -90,5 +90,16 @@ class StatisticsEncoding:
         means = total_D.reshape(len(self.names), REPEATS).mean(axis=1) / self._scales()
         return dict(zip(self.names, means.tolist(), strict=True))
 
+    def write_total(self, totals: Mapping[str, float]) -> NDArray[np.float64]:
+        """Write sums that were added in the clear, in floats, so that `decode` reads exactly them.
+
+        Args:
+            totals: one number for every name.
+
+        Returns:
+            float64, shape (length,), in units of q, not rounded.
+        """
+        return np.repeat(np.array([totals[name] for name in self.names]) * self._scales(), REPEATS)
+
     def _scales(self) -> NDArray[np.float64]:
         return np.array([scale_for(bound, self.n_max, STATISTICS_SLACK) for bound in self.bounds])
