@@ -27,7 +27,8 @@ LEVEL: Final = 0.95
 MIN_USERS: Final = 5
 """below this many users a resample says next to nothing, and no interval is given"""
 
-_CHUNK: Final = 1_000
+_CHUNK: Final = 400_000
+"""weights that are worked on at a time; bounds memory, not results"""
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Resamples:
         return [Estimate(*map(float, each)) for each in zip(value_K, low_K, high_K, strict=True)]
 
     def _chunks(self) -> Iterator[Float64]:
-        for start in range(0, len(self._counts_SN), _CHUNK):
-            yield self._counts_SN[start : start + _CHUNK].astype(np.float64)
+        step = max(1, _CHUNK // self.num_users)
+        for start in range(0, len(self._counts_SN), step):
+            yield self._counts_SN[start : start + step].astype(np.float64)
 
 
 def mean(values_NK: Float64) -> Statistic:

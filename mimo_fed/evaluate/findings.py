@@ -61,9 +61,12 @@ class Findings:
 def compute(results: Results, rows: Sequence[Row]) -> Findings:
     """Compute all figures.
 
+    A cold-start user has trained nothing: local only would be the base over again, and is left out there.
+
     Raises:
         DataError: there are no rows, or arms cannot be paired.
     """
+    rows = [r for r in rows if not (r.group == "cold" and r.arm == results.roles.local)]
     panels = [panel(rows, group, measure) for group in GROUPS for measure in (BITS, ACCURACY)]
     sections = tuple(_section(one, results) for one in panels if one is not None)
     if not sections:

@@ -134,7 +134,7 @@ def worst_svg(summaries: Sequence[Summary], roles: Roles) -> str:
 
 
 def loss_svg(curves: Mapping[tuple[str, ...], Curve], roles: Roles) -> str:
-    """Draw the shared adapter's loss on the devices' validation text, by round and arm."""
+    """Draw the devices' mean loss at the start of each round, under the adapter it starts from, by arm."""
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(width=9.0, height=4.2)

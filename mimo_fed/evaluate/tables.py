@@ -180,16 +180,17 @@ def gain_share(estimate: Estimate | None) -> str:
 
 def _breakdown(section: Section, word: str, by: dict[str, tuple[Summary, ...]], findings: Findings) -> Table:
     roles, bits = findings.results.roles, section.measure == BITS
-    wanted = dict.fromkeys((roles.base, roles.local, roles.shared, roles.cold, roles.full))
-    arms = [arm for arm in wanted if arm in section.panel.arms]
+    last = roles.full if section.panel.group == "federated" else roles.cold
+    wanted = [roles.base, roles.local, roles.shared, roles.cold, last]
+    arms = [arm for arm in dict.fromkeys(wanted) if arm in section.panel.arms]
     rows = []
     for key, summaries in by.items():
         found = {s.arm: s for s in summaries}
         means = [f"{found[arm].mean.value:.3f}" if bits else share(_bare(found[arm].mean)) for arm in arms]
         gains = ["", ""]
         if arms:
-            last = found[arms[-1]]
-            gains = [(gain if bits else gain_share)(last.gain_over_base), share(last.better_than_local)]
+            one = found[arms[-1]]
+            gains = [(gain if bits else gain_share)(one.gain_over_base), share(one.better_than_local)]
         rows.append((key, str(summaries[0].num_users), *means, *gains))
     head = (word, "users", *arms, "gain over base", "better than local")
     title = f"{GROUP_TITLES[section.panel.group]}, by {word}: mean {section.measure.title}"

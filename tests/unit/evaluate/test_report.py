@@ -72,6 +72,17 @@ def test_tables_hold_the_known_figures(found: Findings) -> None:
     assert [r[:2] for r in classes.rows] == [("phone", "7"), ("watch", "7"), ("car", "6")]
 
 
+def test_cold_start_users_are_not_compared_with_training_of_their_own() -> None:
+    arms = ("base", "local", "full", "global + cohort")
+    rows = [r for arm in arms for r in rows_of(arm, [2.0] * 6, group="cold")]
+    made = tables.all_tables(compute(results(), rows))
+    assert all(cells[0] != "local" for one in made if one.title.startswith("Cold") for cells in one.rows)
+    assert not any("local" in word for one in made for word in one.head)
+    language = next(one for one in made if "by language" in one.title)
+    assert language.title.endswith("; on the right, global + cohort")
+    assert language.head == ("language", "users", "base", "global + cohort", "gain over base")
+
+
 def test_columns_that_no_arm_fills_are_left_out() -> None:
     made = compute(results(), [*rows_of("base", [2.0] * 5), *rows_of("sketch", [1.5] * 5)])
     gains = next(one for one in tables.all_tables(made) if "gains" in one.title)
