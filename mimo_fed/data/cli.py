@@ -63,7 +63,10 @@ def _build(
         str | None, typer.Option("--mirror", help="Download that from this Debian mirror instead.")
     ] = None,
     suite: Annotated[str, typer.Option("--suite", help="Codename of the Debian release.")] = "bookworm",
-    users: Annotated[int | None, typer.Option("--users", min=1, help="Users in the set, at most.")] = None,
+    users: Annotated[
+        int | None,
+        typer.Option("--users", min=1, help="Users in the set; all with enough text if not given."),
+    ] = None,
     languages: Annotated[
         str | None,
         typer.Option(
@@ -129,15 +132,20 @@ def _telling(*, quiet: bool) -> Iterator[Tell]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=1.0)
+    progress = Progress(*columns, console=console, transient=True)
+    task = progress.add_task("", total=1.0)
 
-        def tell(message: str, done: float) -> None:
-            progress.update(task, description=message, completed=done)
-            if not console.is_terminal:
-                console.print(message, highlight=False)
+    def tell(message: str, done: float) -> None:
+        if not console.is_terminal:
+            console.print(message, highlight=False)
+            return
+        progress.start()  # not before: a download has a bar of its own
+        progress.update(task, description=message, completed=done)
 
+    try:
         yield tell
+    finally:
+        progress.stop()
 
 
 def _show(folder: Path, devices: tuple[DemoDevice, ...], *, as_json: bool, every_user: bool) -> None:

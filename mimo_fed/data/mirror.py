@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mimo_fed.data.indices import Release, find_indices, parse_release, stanzas
@@ -87,7 +88,7 @@ def _connection() -> httpx.Client:
 
 def _bars(*, quiet: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, disable=quiet)
+    return Progress(*columns, console=Console(stderr=True), disable=quiet)
 
 
 def _save(path: Path, data: bytes) -> None:

@@ -22,16 +22,25 @@ _LIST_ADDRESS = re.compile(
 )
 _PERSON = re.compile(r"^(?P<name>[^<>]+?)\s*<(?P<address>[^<>]+)>$")
 
-_CAPITALISED = re.compile(r"\b([A-ZÀ-ÖØ-Þ][\w'’-]+)\s+(?=(?:[A-Z]\.\s*)?[A-ZÀ-ÖØ-Þ])")
-_NAME = r"[A-ZÀ-ÖØ-Þ][\w'’-]*[a-zß-ÿ]"
-_INITIAL = re.compile(rf"(?<![zdu]\. )\b[A-Z]\.\s?{_NAME}{{2}}")
-_BY_WHOM = re.compile(rf"\b(?:by|of|from|and|da|di|dal|e|von|und|vom|par|de|et|por|y)\s+{_NAME}\s+{_NAME}\b")
+_UPPER = "A-ZÀ-ÖØ-ÞĄĆČĎĐĘĚŁŃŇŐŒŘŚŞŠŤŮŰŸŹŻŽА-ЯЁЄІЇҐ"
+_LOWER = "a-zß-ÿąćčďđęěłńňőœřśşšťůűźżžа-яёєіїґ"
+_CAPITALISED = re.compile(rf"\b([{_UPPER}][\w'’-]+)\s+(?=(?:[{_UPPER}]\.\s*)?[{_UPPER}])")
+_NAME = rf"[{_UPPER}][\w'’-]*[{_LOWER}]"
+_INITIAL = re.compile(rf"(?<![zdu]\. )\b[{_UPPER}]\.\s?{_NAME}{{2}}")
+_BY_WHOM = re.compile(
+    rf"\b(?:by|of|from|and|da|di|dal|e|von|und|vom|par|de|et|por|y|af|fra|og|od|przez|i|а|и|от|від)"
+    rf"\s+{_NAME}\s+{_NAME}\b"
+)
 _AUTHORSHIP = re.compile(
     r"[@©]|://|\bwww\.|\(c\)|copyright|written by|author|maintained by|created by|developed by|thanks to"
     r"|scritt[oaie] da|autor[ei]|mantenut[oaie] da|creat[oaie] da|sviluppat[oaie] da|grazie a"
     r"|geschrieben von|autor|entwickelt von|betreut von|dank an"
     r"|écrite?s? par|auteur|développée?s? par|maintenue?s? par|créée?s? par"
-    r"|escrit[oa]s? por|desarrollad[oa]s? por|mantenid[oa]s? por|cread[oa]s? por",
+    r"|escrit[oa]s? por|desarrollad[oa]s? por|mantenid[oa]s? por|cread[oa]s? por"
+    r"|desenvolvid[oa]s? por|mantid[oa]s? por|criad[oa]s? por"
+    r"|skrevet af|udviklet af|vedligeholdes af|forfatter"
+    r"|napisan[aey]\w* przez|stworzon[aey]\w* przez|napsal|vytvořil|napísal|vytvoril|vyvinul"
+    r"|автор|написан|разработан|створен|розроблен|作者|作成した|開発した|저자",
     re.IGNORECASE,
 )
 

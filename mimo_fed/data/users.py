@@ -28,7 +28,7 @@ class SetPlan:
     """
 
     users: int = 0
-    """at most; 0: all who have enough text"""
+    """so many; 0: all who have enough text"""
     languages: Sequence[str] = ()
     seed: str = "mimo-fed"
     budget: Budget = field(default=SET_BUDGET)

@@ -107,6 +107,16 @@ def test_a_set_of_users_from_a_folder(tmp_path: Path) -> None:
     assert "--users 3 --languages en,it --least 1000,200,500" in built["provenance"]["command"]
 
 
+def test_a_build_says_what_it_does_and_shows_the_set(tmp_path: Path) -> None:
+    write_archive(tmp_path / "lists")
+    arguments = ["--from", str(tmp_path / "lists"), "--suite", SUITE, "--languages", "en,it"]
+    result = run("build", "debian", "--out", str(tmp_path / "out"), *arguments)
+    assert result.exit_code == 0, result.exception
+    for shown in ("maintainers in en", "maintainers in it", "package descriptions of Debian", "(it)"):
+        assert shown in result.output
+    assert "maintainers in" not in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -45,6 +45,12 @@ def test_a_hash_depends_on_name_and_seed_and_shows_neither() -> None:
         "by zaphod quux, in small letters",
         "A library by Ford Prefect for towels.",
         "Uses the method of T. McMillan.",
+        "Program, který napsal jeho uživatel.",
+        "Programmet er skrevet af brugere.",
+        "Knihovna od Šimon Žáček pro ručníky.",
+        "Библиотека от Форд Префект для полотенец.",
+        "Автор неизвестен.",
+        "Метод Я. Иванова.",
     ],
 )
 def test_paragraphs_that_may_name_a_person_are_found(paragraph: str) -> None:
