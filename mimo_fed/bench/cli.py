@@ -1,4 +1,4 @@
-"""`mimo-fed bench secagg`, `planted` and `upload`."""
+"""`mimo-fed bench secagg`, `planted`, `simulate` and `upload`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mimo_fed.bench.simulate_cli import EXAMPLES as SIMULATE_EXAMPLES
+from mimo_fed.bench.simulate_cli import simulate
 from mimo_fed.config import ScheduleConfig
 
 EXAMPLES = """
@@ -48,6 +50,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(_bench)
     group.command("secagg", epilog=EXAMPLES)(secagg)
     group.command("planted", epilog=PLANTED_EXAMPLES)(planted)
+    group.command("simulate", epilog=SIMULATE_EXAMPLES)(simulate)
     group.command("upload", epilog=UPLOAD_EXAMPLES)(upload)
     app.add_typer(group, name="bench")
 
@@ -129,7 +132,7 @@ class ShapeName(StrEnum):
 
 def planted(
     shape: Annotated[
-        ShapeName, typer.Option(help="64 x 64 and 24 clients, or 4096 x 11008 and 6.")
+        ShapeName, typer.Option(help="64 x 64 and 24 clients, or 4096 x 11008 and 12.")
     ] = ShapeName.SMALL,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable. By default 0, 1 and 2.")] = None,
     skew: Annotated[float, typer.Option(min=0, help="How unlike the clients' inputs are; 0: alike.")] = 0.0,

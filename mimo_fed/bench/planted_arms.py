@@ -21,7 +21,7 @@ import numpy as np
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter, Part, delta_to_shells, prefix
 from mimo_fed.aggregate import ServerState, advance, sketch
-from mimo_fed.bench.planted_task import F32, F64, MODULE, Client, Shape, Task
+from mimo_fed.bench.planted_task import F32, F64, MODULE, Shape, Task
 from mimo_fed.bench.planted_train import Values, train
 from mimo_fed.config import Phase, ScheduleConfig, ServerConfig
 
@@ -83,7 +83,7 @@ def fedit(task: Task, shape: Shape, rate: float) -> list[Point]:
         total = {part.name: np.zeros((part.rows, part.cols)) for part in task.spec.parts("AB")}
         for client in task.clients:
             small = _cut(adapter, client.rank)
-            trained = train(small, "AB", client, client.rank, rate, shape.num_steps)
+            trained = train(small, "AB", [client], client.rank, rate, shape.num_steps)
             for name, value in trained.items():
                 total[name] += client.weight * value.astype(np.float64)
         weight = sum(client.weight for client in task.clients)
@@ -100,7 +100,7 @@ def sketched(task: Task, shape: Shape, rate: float) -> list[Point]:
     for index in range(shape.rounds):
         products = []
         for client in task.clients:
-            trained = train(adapter, "AB", client, client.rank, rate, shape.num_steps)
+            trained = train(adapter, "AB", [client], client.rank, rate, shape.num_steps)
             products.append({MODULE: (trained[f"{MODULE}.B"], trained[f"{MODULE}.A"])})
         first = _add(task, [sketch.first_upload(spec, p, width, seed=index)[MODULE] for p in products])
         basis = sketch.basis_of({MODULE: first})
@@ -114,19 +114,9 @@ def sketched(task: Task, shape: Shape, rate: float) -> list[Point]:
 
 def pooled(task: Task, shape: Shape, rate: float) -> list[Point]:
     """Train on all inputs at once, each client's counted by its weight; nothing is averaged."""
-    total = sum(client.weight for client in task.clients)
-    count = sum(len(client.inputs) for client in task.clients)
-    shares = [c.weight / total * count / len(c.inputs) for c in task.clients]
-    roots = np.sqrt(np.array(shares, np.float32))
-    everything = Client(
-        rank=task.spec.config.rank,
-        weight=1,
-        inputs=np.vstack([r * c.inputs for r, c in zip(roots, task.clients, strict=True)]),
-        targets=np.vstack([r * c.targets for r, c in zip(roots, task.clients, strict=True)]),
-    )
     adapter, points = GlobalAdapter.zero(task.spec), []
     for _ in range(shape.rounds):
-        trained = train(adapter, "AB", everything, everything.rank, rate, shape.num_steps)
+        trained = train(adapter, "AB", task.clients, task.spec.config.rank, rate, shape.num_steps)
         adapter = adapter.with_values("AB", trained)
         points.append(Point(0, task.error(adapter)))
     return points
@@ -143,7 +133,7 @@ def _means(task: Task, phase: Phase, adapter: GlobalAdapter, rate: float, num_st
     weights: dict[str, int] = {}
     start, parts = adapter.values(phase), task.spec.parts(phase)
     for client in task.clients:
-        trained = train(adapter, phase, client, client.rank, rate, num_steps)
+        trained = train(adapter, phase, [client], client.rank, rate, num_steps)
         delta = {p.name: _prefix(p, trained, client.rank) - _prefix(p, start, client.rank) for p in parts}
         for name, vector_D in delta_to_shells(task.spec, phase, delta, client.rank).items():
             sums[name] = sums.get(name, np.zeros(vector_D.size)) + client.weight * vector_D.astype(np.float64)

@@ -4,12 +4,17 @@ Teacher of client k: base + shared (rank 8) + its cohort's (rank 4) + its own (r
 for student and teacher and cancels, so it is never formed. What a global adapter should be is the weighted
 mean of the teachers; it is of a higher rank than the adapter, and `floor` is the least error of that rank.
 
-Shapes: T inputs of a client, out and inp of the module, R rank of the adapter.
+A client's loss is mean |(dW - teacher) x|^2 / 2 over its inputs x, so of the inputs only their mean square S
+matters. In the small shape S is that of the inputs drawn; at the size of a 7B model's module it is what
+endlessly many inputs would have, a diagonal, so that none need be held.
+
+Shapes: T inputs of a client, out and inp of the module, r rank of a teacher or of any rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -64,7 +69,9 @@ class Shape:
     inp: int
     num_clients: int
     inputs: tuple[int, int]
-    """fewest and most inputs of a client"""
+    """fewest and most inputs of a client; they give its weight"""
+    drawn: bool
+    """draw them; else a client's inputs are endless"""
     rounds: int
     num_steps: int
     """optimizer steps of a device in a round"""
@@ -78,6 +85,7 @@ SHAPES: Final = {
         inp=64,
         num_clients=24,
         inputs=(48, 192),
+        drawn=True,
         rounds=48,
         num_steps=5,
         rates=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
@@ -85,11 +93,12 @@ SHAPES: Final = {
     "7b": Shape(
         out=4096,
         inp=11008,
-        num_clients=6,
-        inputs=(2048, 3072),
-        rounds=16,
-        num_steps=4,
-        rates=(0.0005, 0.001, 0.002, 0.005),
+        num_clients=12,
+        inputs=(48, 192),
+        drawn=False,
+        rounds=32,
+        num_steps=5,
+        rates=(0.0002, 0.0005, 0.001, 0.002),
     ),
 }
 RANKS: Final = (4, 8, 16)
@@ -103,10 +112,26 @@ class Client:
 
     rank: int
     weight: int
-    inputs: F32
-    """(T, inp)"""
-    targets: F32
-    """(T, out): what the teacher adds to the base's answer"""
+    tall: F32
+    """(out, r): of its teacher"""
+    wide: F32
+    """(r, inp): of its teacher"""
+    inputs: F32 | None
+    """(T, inp); None: endless"""
+    squares: F32
+    """(inp,), mean square of each coordinate of endless inputs"""
+
+    def spread(self, rows: F32) -> F32:
+        """Return rows @ S, float32, shape (r, inp)."""
+        if self.inputs is None:
+            return rows * self.squares
+        spread: F32 = np.asarray((rows @ self.inputs.T) @ self.inputs / len(self.inputs), np.float32)
+        return spread
+
+    @cached_property
+    def wide_spread(self) -> F32:
+        """The wide factor times S, float32, shape (r, inp)."""
+        return self.spread(self.wide)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,14 +179,17 @@ def make_task(shape: Shape, seed: int, *, skew: float = 0.0) -> Task:
         count = int(rng.integers(shape.inputs[0], shape.inputs[1], endpoint=True))
         stretch = np.exp(skew * rng.normal(size=shape.inp))
         stretch /= np.sqrt(np.mean(stretch**2))
-        inputs_TI = rng.standard_normal((count, shape.inp), dtype=np.float32) * stretch.astype(np.float32)
-        seen_TR = inputs_TI @ teacher.wide.T.astype(np.float32)
+        inputs_TI = stretch.astype(np.float32) * rng.standard_normal(
+            (count if shape.drawn else 1, shape.inp), dtype=np.float32
+        )
         clients.append(
             Client(
                 rank=RANKS[int(rng.integers(len(RANKS)))] if index >= len(RANKS) else RANKS[index],
                 weight=max(1, round(WEIGHT_MAX * count / shape.inputs[1])),
-                inputs=inputs_TI,
-                targets=seen_TR @ teacher.tall.T.astype(np.float32),
+                tall=teacher.tall.astype(np.float32),
+                wide=teacher.wide.astype(np.float32),
+                inputs=inputs_TI if shape.drawn else None,
+                squares=np.square(stretch).astype(np.float32),
             )
         )
         teachers.append(teacher)

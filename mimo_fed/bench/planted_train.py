@@ -1,18 +1,19 @@
 """How a planted client trains: full-batch least squares, Adam on what the phase trains, fresh each round.
 
-The loss is |inputs dW^T - targets|^2 / 2T. All R columns take part in the forward pass and the prefix of the
+The gradient of the loss by dW is G = (dW - teacher) S; by X it is G right^T, left^T G or left^T G right^T,
+and G is never formed. All R columns take part in the forward pass and the prefix of the
 device's rank moves, as on a device.
 
-Shapes: T inputs of a client, out and inp of the module, R rank of the adapter, r that of the device.
+Shapes: out and inp of the module, R rank of the adapter, r that of the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mimo_fed.adapter import GlobalAdapter, prefix
 from mimo_fed.bench.planted_task import F32, MODULE, Client
@@ -24,20 +25,38 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 def train(
-    adapter: GlobalAdapter, phase: Phase, client: Client, rank: int, rate: float, num_steps: int
+    adapter: GlobalAdapter,
+    phase: Phase,
+    clients: Sequence[Client],
+    rank: int,
+    rate: float,
+    num_steps: int,
 ) -> Values:
     """Train what a phase trains.
+
+    Args:
+        adapter: what training starts from.
+        phase: which factor moves.
+        clients: one device, or several whose losses are added by their weights, as if pooled.
+        rank: how much of X moves.
+        rate: Adam's.
+        num_steps: how often.
 
     Returns:
         Per part name, float32, the whole X afterwards, shape (rows, cols); its prefix has moved.
     """
-    start = adapter.values(phase)
-    gradient = _gradient(adapter, phase, client)
+    total = sum(client.weight for client in clients)
+    slopes = [(gradient_of(adapter, phase, client), client.weight / total) for client in clients]
+
+    def gradient(values: Values) -> Values:
+        each = [(slope(values), share) for slope, share in slopes]
+        return {name: _f32(sum(share * one[name] for one, share in each)) for name in values}
+
     masks = {}
     for part in adapter.spec.parts(phase):
         masks[part.name] = np.zeros((part.rows, part.cols), np.float32)
         prefix(part, masks[part.name], rank)[...] = 1
-    return adam(start, gradient, masks, rate, num_steps)
+    return adam(adapter.values(phase), gradient, masks, rate, num_steps)
 
 
 def adam(start: Values, gradient: Gradient, masks: Mapping[str, F32], rate: float, num_steps: int) -> Values:
@@ -55,40 +74,31 @@ def adam(start: Values, gradient: Gradient, masks: Mapping[str, F32], rate: floa
     return values
 
 
-def _gradient(adapter: GlobalAdapter, phase: Phase, client: Client) -> Gradient:
-    """Return the gradient of the loss by X; what does not change is multiplied out once."""
+def gradient_of(adapter: GlobalAdapter, phase: Phase, client: Client) -> Gradient:
+    """Return the gradient of a client's loss by X; what does not change is multiplied out once."""
     left, right = adapter.left[MODULE], adapter.right[MODULE]
-    count = float(len(client.inputs))
     if phase == "AB":
-        return lambda values: _both(values, client, count)
+        return partial(_both, client)
+    square_RR = left.T @ left
     if phase == "A":
-        square_RR = left.T @ left
-        aim_RI = (client.targets @ left).T @ client.inputs / count
-
-        def by_a(values: Values) -> Values:
-            x = values[f"{MODULE}.A"]
-            spread_RI = (client.inputs @ x.T).T @ client.inputs / count
-            return {f"{MODULE}.A": _f32(square_RR @ spread_RI - aim_RI)}
-
-        return by_a
-    seen_TR = client.inputs @ right.T
-    square_RR = seen_TR.T @ seen_TR / count
-    aim_OR = client.targets.T @ seen_TR / count
+        aim_RI = (left.T @ client.tall) @ client.wide_spread
+        return lambda x: {f"{MODULE}.A": _f32(square_RR @ client.spread(x[f"{MODULE}.A"]) - aim_RI)}
+    seen_RR = client.spread(right) @ right.T
+    aim_OR = client.tall @ (client.wide_spread @ right.T)
     if phase == "B":
-        return lambda values: {f"{MODULE}.B": _f32(values[f"{MODULE}.B"] @ square_RR - aim_OR)}
-    inner_RR, aim_RR = left.T @ left, left.T @ aim_OR
-    return lambda values: {f"{MODULE}.M": _f32(inner_RR @ values[f"{MODULE}.M"] @ square_RR - aim_RR)}
+        return lambda x: {f"{MODULE}.B": _f32(x[f"{MODULE}.B"] @ seen_RR - aim_OR)}
+    aim_RR = left.T @ aim_OR
+    return lambda x: {f"{MODULE}.M": square_RR @ x[f"{MODULE}.M"] @ seen_RR - aim_RR}
 
 
-def _both(values: Values, client: Client, count: float) -> Values:
+def _both(client: Client, values: Values) -> Values:
     b, a = values[f"{MODULE}.B"], values[f"{MODULE}.A"]
-    seen_TR = client.inputs @ a.T
-    missed_TO = seen_TR @ b.T - client.targets
+    spread_RI = client.spread(a)
     return {
-        f"{MODULE}.B": _f32(missed_TO.T @ seen_TR / count),
-        f"{MODULE}.A": _f32((missed_TO @ b).T @ client.inputs / count),
+        f"{MODULE}.B": b @ (spread_RI @ a.T) - client.tall @ (client.wide @ spread_RI.T),
+        f"{MODULE}.A": (b.T @ b) @ spread_RI - (b.T @ client.tall) @ client.wide_spread,
     }
 
 
-def _f32(values: NDArray[np.floating[Any]]) -> F32:
-    return values.astype(np.float32, copy=False)
+def _f32(values: Any) -> F32:
+    return np.asarray(values, np.float32)

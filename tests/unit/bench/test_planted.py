@@ -12,11 +12,13 @@ from mimo_fed.bench.planted import Settings, judge, run, settings_of
 from mimo_fed.bench.planted_arms import arms, num_floats
 from mimo_fed.bench.planted_show import show, write_plot
 from mimo_fed.bench.planted_task import MODULE, SHAPES, Client, Shape, Thin, make_task
-from mimo_fed.bench.planted_train import _gradient, train
+from mimo_fed.bench.planted_train import gradient_of, train
 from mimo_fed.bench.progress import Bar
 from mimo_fed.config import Phase, ScheduleConfig, ServerConfig
 
-TINY = Shape(out=24, inp=20, num_clients=6, inputs=(40, 60), rounds=16, num_steps=5, rates=(0.01, 0.02))
+TINY = Shape(
+    out=24, inp=20, num_clients=6, inputs=(40, 60), drawn=True, rounds=16, num_steps=5, rates=(0.01, 0.02)
+)
 PHASES: tuple[Phase, ...] = ("B", "A", "M", "AB")
 
 
@@ -31,8 +33,10 @@ def moved(seed: int = 3) -> GlobalAdapter:
 
 def loss(adapter: GlobalAdapter, client: Client) -> float:
     left, core, right = adapter.left[MODULE], adapter.core[MODULE], adapter.right[MODULE]
-    missed = client.inputs.astype(np.float64) @ right.T @ core.T @ left.T - client.targets
-    return float(np.square(missed).sum() / 2 / len(client.inputs))
+    missed = left.astype(np.float64) @ core @ right - client.tall.astype(np.float64) @ client.wide
+    if client.inputs is None:
+        return float((np.square(missed) * client.squares).sum() / 2)
+    return float(np.square(missed @ client.inputs.T).sum() / 2 / len(client.inputs))
 
 
 def test_the_norm_of_a_thin_product_is_that_of_the_whole() -> None:
@@ -45,14 +49,15 @@ def test_the_norm_of_a_thin_product_is_that_of_the_whole() -> None:
     assert one.minus(other).tail(2) == pytest.approx(np.linalg.norm(singular[2:]))
 
 
-def test_the_wanted_adapter_is_what_many_inputs_say() -> None:
-    shape = replace(TINY, num_clients=1, inputs=(200, 200))
-    task = make_task(shape, 4)
-    (client,) = task.clients
-    solved = np.linalg.lstsq(client.inputs, client.targets, rcond=None)[0].T
-    wanted = task.wanted.tall @ task.wanted.wide
-    np.testing.assert_allclose(solved, wanted, atol=1e-5)
-    assert task.floor < 1e-6  # rank 8 + 4 + 2 fits into 16
+def test_the_wanted_adapter_is_the_weighted_mean_of_the_teachers() -> None:
+    task = make_task(TINY, 4)
+    assert len({client.weight for client in task.clients}) > 1
+    mean = np.average(
+        [c.tall @ c.wide for c in task.clients], axis=0, weights=[c.weight for c in task.clients]
+    )
+    np.testing.assert_allclose(task.wanted.tall @ task.wanted.wide, mean, atol=1e-6)
+    alone = make_task(replace(TINY, num_clients=1), 4)
+    assert alone.floor < 1e-6 < task.floor  # rank 8 + 4 + 2 fits into 16; six such do not
 
 
 def test_many_teachers_do_not_fit_into_one_adapter() -> None:
@@ -71,19 +76,23 @@ def test_many_teachers_do_not_fit_into_one_adapter() -> None:
     )
 
 
-def test_skewed_inputs_are_as_large_as_others_and_unlike() -> None:
-    shape = replace(TINY, inputs=(4000, 4000), num_clients=2)
-    for skew in (0.0, 0.8):
-        one, two = (c.inputs.std(axis=0) for c in make_task(shape, 1, skew=skew).clients)
-        assert np.sqrt(np.mean(one**2)) == pytest.approx(1, abs=0.02)
-        assert (np.abs(one - two).max() > 0.5) == (skew > 0)
+@pytest.mark.parametrize("skew", [0.0, 0.8])
+def test_endless_inputs_are_the_limit_of_drawn_ones(skew: float) -> None:
+    drawn = make_task(replace(TINY, inputs=(60_000, 60_000), num_clients=2), 1, skew=skew).clients
+    for client in drawn:
+        endless = replace(client, inputs=None).wide_spread
+        np.testing.assert_allclose(client.wide_spread, endless, atol=0.05 * np.abs(endless).max())
+    one, two = (client.squares for client in drawn)
+    assert one.mean() == pytest.approx(1, rel=1e-5)
+    assert (np.abs(one - two).max() > 0.5) == (skew > 0)
 
 
+@pytest.mark.parametrize("drawn", [True, False])
 @pytest.mark.parametrize("phase", PHASES)
-def test_the_gradient_is_that_of_the_loss(phase: Phase) -> None:
-    adapter, client = moved(), make_task(TINY, 0).clients[0]
+def test_the_gradient_is_that_of_the_loss(phase: Phase, drawn: bool) -> None:
+    adapter, client = moved(), make_task(replace(TINY, drawn=drawn), 0, skew=0.5).clients[0]
     values = adapter.values(phase)
-    slopes = _gradient(adapter, phase, client)(values)
+    slopes = gradient_of(adapter, phase, client)(values)
     rng = np.random.default_rng(1)
     way = {name: rng.normal(size=value.shape) for name, value in values.items()}
     ahead, behind = (
@@ -98,7 +107,7 @@ def test_the_gradient_is_that_of_the_loss(phase: Phase) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 def test_training_moves_the_prefix_alone_and_lowers_the_loss(phase: Phase) -> None:
     adapter, client = moved(), make_task(TINY, 0).clients[0]
-    values = train(adapter, phase, client, rank=8, rate=0.01, num_steps=5)
+    values = train(adapter, phase, [client], rank=8, rate=0.01, num_steps=5)
     for part in adapter.spec.parts(phase):
         change = values[part.name] - adapter.values(phase)[part.name]
         assert np.count_nonzero(change) == prefix(part, change, 8).size
@@ -114,9 +123,9 @@ def test_one_client_of_full_rank_gets_what_it_trained() -> None:
     task = replace(task, clients=(client,))
     points = arms(ScheduleConfig(cycle="BA"))["default"].run(task, shape, 0.02)
     adapter = GlobalAdapter.zero(task.spec)
-    b = train(adapter, "B", client, 16, 0.02, shape.num_steps)
+    b = train(adapter, "B", [client], 16, 0.02, shape.num_steps)
     adapter = adapter.with_values("B", b).canonical()
-    a = train(adapter, "A", client, 16, 0.02, shape.num_steps)
+    a = train(adapter, "A", [client], 16, 0.02, shape.num_steps)
     assert points[-1].error == pytest.approx(task.error(adapter.with_values("A", a)), rel=1e-4)
 
 
