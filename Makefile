@@ -81,7 +81,7 @@ $(READY): requirements.lock pyproject.toml
 # Exact versions of everything but torch, for Python 3.11 and later; no index and no hash of a host in it.
 # What is locked stays as it is: `make UPGRADE=--upgrade lock` takes the newest of everything.
 lock: $(READY)
-	printf 'torch\nllm\nllama-cpp-python\n' > $(VENV)/excludes.txt
+	printf 'torch\nllm\nllama-cpp-python\npylons\nsqlobject\ngenshi\npygooglechart\n' > $(VENV)/excludes.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \
 	  --excludes $(VENV)/excludes.txt $(UPGRADE) -o requirements.lock pyproject.toml requirements.in
 
