@@ -31,7 +31,7 @@ from mimo_fed.model.stacked_factors import (
     start_personal,
     take_personal,
 )
-from mimo_fed.model.stacked_jobs import Count, Job, Trained, passes, present, starts, streams
+from mimo_fed.model.stacked_jobs import Count, Job, Tokens, Trained, passes, present, starts
 from mimo_fed.model.stacked_loss import measure_stacked
 from mimo_fed.model.stacked_pass import StackedPass
 from mimo_fed.model.stacked_steps import StackedPlan, run_lockstep
@@ -60,7 +60,7 @@ class StackedModel:
             raise SpecMismatch(f"the adapter is for another base: {spec.base_fingerprint[:12]}")
         self.spec = spec
         self._tokens_per_pass = tokens_per_pass
-        self._tokenizer = base.tokenizer
+        self._tokens = Tokens(base.tokenizer)
         self._base = StackedBase(base, [module.name for module in spec.modules])
 
     def train_shared(
@@ -101,10 +101,6 @@ class StackedModel:
 
         Returns:
             Of each device, (B (out, R), A (R, inp)) by module, whole: dW = B @ A.
-
-        Raises:
-            ConfigError: a rank is out of range.
-            DataError: a job has no text.
         """
         config = replace(config, phase="AB")
         taken = self._train(adapter, jobs, config, lambda factors, row: factors.values(row))
@@ -156,7 +152,7 @@ class StackedModel:
                     weight_decay=config.personal_weight_decay,
                     after_step=count,
                 )
-                run_lockstep(self._base.model, streams(self._tokenizer, chosen, config, personal=True), plan)
+                run_lockstep(self._base.model, self._tokens.streams(chosen, config, personal=True), plan)
                 found |= {i: take_personal(branches, row, begun[row]) for row, (i, _) in enumerate(numbered)}
         return [found[index] for index in range(len(jobs))]
 
@@ -186,7 +182,7 @@ class StackedModel:
 
         with self._mounted(adapter):
             return measure_stacked(
-                self._base, self._tokenizer, texts_per_device, mount, tokens_per_pass=self._tokens_per_pass
+                self._base, self._tokens, texts_per_device, mount, tokens_per_pass=self._tokens_per_pass
             )
 
     def _train(
@@ -235,7 +231,7 @@ class StackedModel:
             finished=finished,
             after_step=count,
         )
-        first = run_lockstep(self._base.model, streams(self._tokenizer, jobs, config, personal=False), plan)
+        first = run_lockstep(self._base.model, self._tokens.streams(jobs, config, personal=False), plan)
         return [(taken[row], loss) for row, loss in enumerate(first)]
 
     def _devices_per_pass(self, config: TrainConfig) -> int:

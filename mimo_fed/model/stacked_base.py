@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from mimo_fed.adapter import GlobalAdapter
 from mimo_fed.errors import ConfigError, SpecMismatch
 from mimo_fed.model.base import Base
+from mimo_fed.model.frozen_norm import FrozenNorm
 from mimo_fed.model.stacked_linear import Lift, StackedBranch, StackedLinear
 
 
@@ -45,6 +47,11 @@ class StackedBase:
             parent, _, own = name.rpartition(".")
             self._linears[name] = StackedLinear(linear)
             setattr(known[parent], own, self._linears[name])
+
+        for name, norm in known.items():
+            if isinstance(norm, Qwen2RMSNorm):
+                parent, _, own = name.rpartition(".")
+                setattr(known[parent], own, FrozenNorm(norm))
 
     def fold(self, adapter: GlobalAdapter | None) -> None:
         """Let an adapter that all devices share and nobody trains be a part of the base; None: no adapter."""

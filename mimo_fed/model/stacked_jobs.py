@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from mimo_fed.config import TrainConfig
 from mimo_fed.errors import ConfigError
 from mimo_fed.model.learn import DRAW_BRANCH, DRAW_GLOBAL, DRAW_PERSONAL
 from mimo_fed.model.lora import Shared
+from mimo_fed.model.loss import encode
 from mimo_fed.model.stacked_factors import Float32, Personal
-from mimo_fed.model.train import Progress, batches
+from mimo_fed.model.train import Progress, pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,21 +98,31 @@ def passes(numbered: Sequence[Numbered], devices_per_pass: int) -> Iterator[list
         yield ordered[low : low + size]
 
 
-def streams(
-    tokenizer: PreTrainedTokenizerBase, jobs: Sequence[Job], config: TrainConfig, *, personal: bool
-) -> list[Iterator[torch.Tensor]]:
-    """Start every job's stream of batches, the one that its device would draw."""
-    draw = DRAW_PERSONAL if personal else DRAW_GLOBAL
-    return [
-        batches(
-            tokenizer,
-            job.texts,
-            batch_size=config.batch_size,
-            seq_len=config.seq_len,
-            seed=(job.seed, draw),
-        )
-        for job in jobs
-    ]
+class Tokens:
+    """The tokens of every text seen, so that a device's text is read once and not in every round.
+
+    Args:
+        tokenizer: of the base.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self.eos: int = tokenizer.eos_token_id
+        self._known: dict[str, array[int]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of `text`, with no special token added."""
+        if text not in self._known:
+            self._known[text] = array("i", encode(self._tokenizer, text))
+        return self._known[text].tolist()
+
+    def streams(
+        self, jobs: Sequence[Job], config: TrainConfig, *, personal: bool
+    ) -> list[Iterator[torch.Tensor]]:
+        """Start every job's stream of batches, the one that its device would draw."""
+        draw = DRAW_PERSONAL if personal else DRAW_GLOBAL
+        shape = {"batch_size": config.batch_size, "seq_len": config.seq_len}
+        return [pack(map(self.encode, job.texts), self.eos, seed=(job.seed, draw), **shape) for job in jobs]
 
 
 def present(job: Job, config: TrainConfig) -> list[bool]:

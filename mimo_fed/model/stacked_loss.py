@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from mimo_fed.model.loss import Loss, Window, decoder_output, encode, windows_of
+from mimo_fed.model.loss import Loss, Window, decoder_output, windows_of
 from mimo_fed.model.stacked_base import StackedBase
+from mimo_fed.model.stacked_jobs import Tokens
 from mimo_fed.model.stacked_steps import head_cost
 
 _LIKE = 0.85
@@ -26,7 +26,7 @@ _WORTH_A_PASS = 0.25
 
 def measure_stacked(
     base: StackedBase,
-    tokenizer: PreTrainedTokenizerBase,
+    tokens_of: Tokens,
     texts_per_device: Sequence[Sequence[str]],
     mount: Callable[[Sequence[int]], None],
     *,
@@ -36,7 +36,7 @@ def measure_stacked(
 
     Args:
         base: they run on.
-        tokenizer: of the base.
+        tokens_of: reads texts.
         texts_per_device: those of each device.
         mount: puts the branches of these devices, one a row, on the base.
         tokens_per_pass: most tokens in one forward pass, padding included; a longer window has its own.
@@ -44,12 +44,11 @@ def measure_stacked(
     Returns:
         The cost of each device's texts, as `measure` would return it.
     """
-    eos: int = tokenizer.eos_token_id
     rows = [
         (device, window)
         for device, texts in enumerate(texts_per_device)
         for text in texts
-        for window in windows_of(encode(tokenizer, text), eos)
+        for window in windows_of(tokens_of.encode(text), tokens_of.eos)
     ]
     nats, tokens = [0.0] * len(texts_per_device), [0] * len(texts_per_device)
     with torch.inference_mode():

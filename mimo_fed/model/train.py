@@ -7,7 +7,7 @@ import ctypes
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,16 +62,34 @@ def batches(
     Raises:
         DataError: there is no text to train on.
     """
-    encoded = [ids for text in texts if (ids := encode(tokenizer, text))]
-    if not encoded:
+    eos: int = tokenizer.eos_token_id
+    encoded = (encode(tokenizer, text) for text in texts)
+    yield from pack(encoded, eos, batch_size=batch_size, seq_len=seq_len, seed=seed)
+
+
+def pack(
+    encoded: Iterable[Sequence[int]],
+    eos: int,
+    *,
+    batch_size: int,
+    seq_len: int,
+    seed: int | Sequence[int],
+) -> Iterator[torch.Tensor]:
+    """Do what `batches` does with the tokens of the texts; `eos` is the end-of-sequence token.
+
+    Raises:
+        DataError: there is no token to train on.
+    """
+    known = [ids for ids in encoded if len(ids)]
+    if not known:
         raise DataError("there is no text to train on", hint="the corpus has an empty training split")
     generator = np.random.default_rng(seed)
     needed = batch_size * (seq_len + 1)
     stream: list[int] = []
     while True:
         while len(stream) < needed:
-            for index in generator.permutation(len(encoded)):
-                stream += [tokenizer.eos_token_id, *encoded[index]]
+            for index in generator.permutation(len(known)):
+                stream += [eos, *known[index]]
                 if len(stream) >= needed:
                     break
         yield torch.tensor(stream[:needed]).reshape(batch_size, seq_len + 1)
