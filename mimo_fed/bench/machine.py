@@ -8,7 +8,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-PACKAGES: Final = ("mimo-fed", "numpy", "numba", "cryptography", "flwr", "tenseal")
+PACKAGES: Final = (
+    "mimo-fed",
+    "numpy",
+    "numba",
+    "torch",
+    "transformers",
+    "peft",
+    "cryptography",
+    "flwr",
+    "tenseal",
+)
 
 
 def describe_machine() -> dict[str, Any]:

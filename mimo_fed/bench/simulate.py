@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
-from mimo_fed.bench.clock import Piece, Samples, interleave, num_runs, single, process_seconds
+from mimo_fed.bench.clock import Piece, Samples, interleave, num_runs, process_seconds, single
 from mimo_fed.bench.goals import Goal, at
 from mimo_fed.bench.machine import describe_machine, describe_versions
 from mimo_fed.bench.memory import raised_by
