@@ -22,7 +22,13 @@ from mimo_fed import __version__
 from mimo_fed.errors import MimoFedError
 
 COMMANDS_GROUP = "mimo_fed.commands"
-CORE_MODULES = ("mimo_fed.demo.cli", "mimo_fed.data.cli", "mimo_fed.adapter.cli", "mimo_fed.bench.cli")
+CORE_MODULES = (
+    "mimo_fed.demo.cli",
+    "mimo_fed.data.cli",
+    "mimo_fed.adapter.cli",
+    "mimo_fed.simulate.cli",
+    "mimo_fed.bench.cli",
+)
 
 EXAMPLES = """
 Examples:
@@ -32,6 +38,8 @@ Examples:
   mimo-fed chat --device NAME                talk to one device's model, base and personal side by side
 
   mimo-fed data inspect                      whose text the demo's devices hold
+
+  mimo-fed simulate --demo                   rounds over many devices, in this one process
 
   mimo-fed bench secagg                      what secure aggregation costs on this machine
 

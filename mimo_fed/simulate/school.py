@@ -241,7 +241,7 @@ class School:
     def _per_token(
         self, names: Sequence[str], under: GlobalAdapter | None, over: Sequence[GlobalAdapter]
     ) -> Sequence[float]:
-        texts = [held_out(self.devices[name], self.settings.held_out_bytes) for name in names]
+        texts = [held_out(self.devices[name], max(1, self.settings.held_out_bytes)) for name in names]
         losses = self.stack.losses(texts, under, over, [None] * len(names))
         return [loss.per_token for loss in losses]
 
