@@ -25,6 +25,7 @@ from mimo_fed.model.stacked_factors import (
     Float32,
     Personal,
     StackedFactors,
+    check_fit,
     stack_cohorts,
     stack_personals,
     stack_trained,
@@ -52,7 +53,7 @@ class StackedModel:
 
     Raises:
         SpecMismatch: `spec` is for another base.
-        ConfigError: the base is not of float32.
+        ConfigError: the base is not of float32, or not in the processor's memory.
     """
 
     def __init__(self, base: Base, spec: AdapterSpec, *, tokens_per_pass: int = 4096) -> None:
@@ -133,7 +134,7 @@ class StackedModel:
         Raises:
             DataError: a job has no text.
         """
-        self._check(adapter, *(job.cohort for job in jobs))
+        check_fit(self.spec, adapter, *(job.cohort for job in jobs))
         count = Count(num_steps * len(jobs), progress)
         found: dict[int, Personal] = {}
         with self._mounted(adapter):
@@ -171,7 +172,7 @@ class StackedModel:
             cohorts: each device's, or None.
             personals: each device's, or None.
         """
-        self._check(adapter, *cohorts)
+        check_fit(self.spec, adapter, *cohorts)
 
         def mount(devices: Sequence[int]) -> None:
             frozen = [
@@ -196,7 +197,7 @@ class StackedModel:
         progress: Progress | None = None,
     ) -> list[Taken]:
         """Train every job; return what `take` reads of a device after its steps, and its first loss."""
-        self._check(adapter, *(job.cohort for job in jobs))
+        check_fit(self.spec, adapter, *(job.cohort for job in jobs))
         count = Count(sum(job.num_steps for job in jobs), progress)
         found: dict[int, Taken] = {}
         with self._mounted(adapter if train == "cohort" else None):
@@ -236,14 +237,6 @@ class StackedModel:
 
     def _devices_per_pass(self, config: TrainConfig) -> int:
         return max(1, self._tokens_per_pass // (config.batch_size * config.seq_len))
-
-    def _check(self, *adapters: GlobalAdapter | None) -> None:
-        known = {module.name for module in self.spec.modules}
-        for adapter in adapters:
-            if adapter is not None and adapter.spec.base_fingerprint != self.spec.base_fingerprint:
-                raise SpecMismatch(f"the adapter is for another base: {adapter.spec.base_fingerprint[:12]}")
-            if adapter is not None and (odd := sorted({m.name for m in adapter.spec.modules} - known)):
-                raise SpecMismatch(f"no branch can be put on this module: {odd[0]}")
 
     @contextmanager
     def _mounted(self, shared: GlobalAdapter | None) -> Iterator[None]:

@@ -27,7 +27,8 @@ class StackedBase:
 
     Raises:
         SpecMismatch: the base has no linear of such a name.
-        ConfigError: the base is not of float32: products would be rounded as no single device rounds them.
+        ConfigError: the base is not of float32, so that products would be rounded as no single device rounds
+            them, or not in the processor's memory, where the branches are.
     """
 
     def __init__(self, base: Base, modules: Iterable[str]) -> None:
@@ -35,6 +36,10 @@ class StackedBase:
             raise ConfigError(
                 f"many devices at once are computed in float32, not {base.model.dtype}",
                 hint="load the base with dtype float32",
+            )
+        if base.model.device.type != "cpu":
+            raise ConfigError(
+                f"many devices at once are computed on the processor, not on {base.model.device}"
             )
         shared = {id(tensor): tensor for tensor in (*base.model.parameters(), *base.model.buffers())}
         self.model: PreTrainedModel = copy.deepcopy(base.model, shared)

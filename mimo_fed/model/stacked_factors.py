@@ -20,6 +20,7 @@ from torch import nn
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter, Module, Part, prefix
 from mimo_fed.config import Phase
+from mimo_fed.errors import SpecMismatch
 from mimo_fed.model.stacked_linear import StackedBranch
 
 Float32 = NDArray[np.float32]
@@ -82,6 +83,20 @@ class StackedFactors:
             part.name: prefix(part, now[part.name] - self._start[part.name], rank).copy()
             for part in self.parts
         }
+
+
+def check_fit(spec: AdapterSpec, *adapters: GlobalAdapter | None) -> None:
+    """Check that adapters can be put on the modules of a spec.
+
+    Raises:
+        SpecMismatch: one is for another base, or has a module that the spec lacks.
+    """
+    known = {module.name for module in spec.modules}
+    for adapter in adapters:
+        if adapter is not None and adapter.spec.base_fingerprint != spec.base_fingerprint:
+            raise SpecMismatch(f"the adapter is for another base: {adapter.spec.base_fingerprint[:12]}")
+        if adapter is not None and (odd := sorted({m.name for m in adapter.spec.modules} - known)):
+            raise SpecMismatch(f"no branch can be put on this module: {odd[0]}")
 
 
 def start_personal(spec: AdapterSpec, rank: int, seed: int) -> Personal:

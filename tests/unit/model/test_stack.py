@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -266,6 +267,9 @@ def test_what_does_not_fit_is_refused(
     spec = adapter.spec
     with pytest.raises(SpecMismatch, match="another base"):
         StackedModel(nano, replace(spec, base_fingerprint="0" * 64))
+    half = replace(nano, model=copy.deepcopy(nano.model).to(torch.bfloat16))
+    with pytest.raises(ConfigError, match="float32"):
+        StackedModel(half, spec)
     stack = StackedModel(nano, replace(spec, modules=spec.modules[:3]))
     with pytest.raises(SpecMismatch, match="no branch"):
         stack.train_shared(adapter, jobs[:1], small)
