@@ -27,6 +27,7 @@ CORE_MODULES = (
     "mimo_fed.data.cli",
     "mimo_fed.adapter.cli",
     "mimo_fed.simulate.cli",
+    "mimo_fed.evaluate.cli",
     "mimo_fed.bench.cli",
 )
 
@@ -40,6 +41,8 @@ Examples:
   mimo-fed data inspect                      whose text the demo's devices hold
 
   mimo-fed simulate --demo                   rounds over many devices, in this one process
+
+  mimo-fed evaluate SET --quick              does it help? several ways to train, user by user
 
   mimo-fed bench secagg                      what secure aggregation costs on this machine
 
