@@ -103,7 +103,7 @@ class Lift:
 
     @property
     def branches(self) -> list[StackedBranch]:
-        """All branches."""
+        """All branches, the trained one last."""
         return self.frozen if self.trained is None else [*self.frozen, self.trained]
 
 
@@ -149,6 +149,7 @@ class _Lifted(torch.autograd.Function):
         *trained: torch.Tensor,
     ) -> torch.Tensor:
         merged = _merges(weight_OI, x_NTI.shape[1])
+        h_NTR: torch.Tensor | None = None
         if merged:
             weight = _merge(weight_OI, lift.branches)
             y_NTO = torch.bmm(x_NTI, weight.mT)
@@ -163,7 +164,9 @@ class _Lifted(torch.autograd.Function):
         own = lift.trained
         if own is not None:
             keep_x = x_NTI if own.right.requires_grad else None
-            keep_h = torch.matmul(x_NTI, own.right.detach().mT) if own.needs_h else None
+            if h_NTR is None and own.needs_h:
+                h_NTR = torch.matmul(x_NTI, own.right.detach().mT)
+            keep_h = h_NTR if own.needs_h else None
             ctx.save_for_backward(weight, keep_x, keep_h)
             ctx.lift, ctx.merged = lift, merged
         return y_NTO

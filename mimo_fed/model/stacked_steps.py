@@ -21,7 +21,9 @@ from mimo_fed.model.loss import decoder_output
 from mimo_fed.model.stacked_pass import StackedPass
 
 LOGITS = 1 << 20
-"""about so many logits exist at once: 4 MB"""
+"""about so many logits exist at once, 4 MB: they stay in the processor's cache"""
+HEAD_ROWS = 256
+"""but never those of fewer tokens: the head of a large vocabulary is read once for so many"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def head_cost(
     head = model.get_output_embeddings()
     assert isinstance(head, nn.Linear)  # noqa: S101 - for the type checker
     weight_VH = head.weight.detach()
-    size = max(1, LOGITS // len(weight_VH))
+    size = max(HEAD_ROWS, LOGITS // len(weight_VH))
     costs, gradients = [], []
     with torch.no_grad():
         for states, wanted in zip(states_XH.split(size), targets_X.split(size), strict=True):

@@ -188,7 +188,7 @@ def test_the_first_loss_is_that_of_the_first_batch(
 def test_personal_adapters_are_those_of_devices_alone(
     nano: Base, adapter: GlobalAdapter, jobs: list[Job], small: TrainConfig
 ) -> None:
-    """A decay that would be missed: without it the factors differ by a hundred times the tolerance."""
+    """A decay that would be missed: without it the factors differ by ten times the tolerance."""
     config = replace(small, personal_weight_decay=10.0, personal_rank=3)
     trained = StackedModel(nano, adapter.spec).train_personal(adapter, jobs, config, num_steps=3)
     for job, got in zip(jobs, trained, strict=True):
