@@ -132,7 +132,7 @@ def evaluate(
             workers=workers,
             command=command(sys.argv[1:]),
         )
-        with View(Console(stderr=True), quiet=json_) as view:
+        with View(Console(stderr=True)) as view:
             run(order, view)
     if out is None:
         raise ConfigError("no run to report on", hint="name its folder with --out")

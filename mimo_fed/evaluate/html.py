@@ -9,6 +9,7 @@ from typing import Final
 
 from mimo_fed.evaluate import tables
 from mimo_fed.evaluate.findings import Findings, read
+from mimo_fed.evaluate.method import method_tables
 from mimo_fed.evaluate.plots import draw_all
 from mimo_fed.evaluate.records import Json
 from mimo_fed.page.html import document, table, wide
@@ -42,7 +43,7 @@ def page(findings: Findings) -> str:
         f'<p class="faint">{escape(tables.about(findings))}</p>',
         _verdict(findings),
         *(f"<h2>{CAPTIONS[name]}</h2>\n{wide(svg)}" for name, svg in draw_all(findings).items()),
-        *(_table(one) for one in tables.all_tables(findings)),
+        *(_table(one) for one in (*tables.all_tables(findings), *method_tables(results))),
         "<h2>How to make this again</h2>",
         f"<pre>{escape(results.command)}</pre>",
         "<p>Every figure above comes from <code>users.csv</code>, one row per user, arm and seed, and "

@@ -9,6 +9,7 @@ from mimo_fed.errors import DataError
 from mimo_fed.evaluate import tables
 from mimo_fed.evaluate.findings import Findings
 from mimo_fed.evaluate.html import CAPTIONS
+from mimo_fed.evaluate.method import method_tables
 from mimo_fed.evaluate.plots import draw_all
 
 
@@ -40,12 +41,13 @@ def section(findings: Findings, links: dict[str, str]) -> str:
         links: path of each figure, by name.
     """
     results = findings.results
+    every = (*tables.all_tables(findings), *method_tables(results))
     parts = [
         f"## {results.dataset} on {results.base}",
         tables.about(findings),
         _table(tables.goals(findings)),
         *(f"![{CAPTIONS[name]}]({link})" for name, link in links.items()),
-        *(f"### {one.title}\n\n{_table(one)}" for one in tables.all_tables(findings)),
+        *(f"### {one.title}\n\n{_table(one)}" for one in every),
         f"Made by:\n\n```console\n$ {results.command}\n```",
     ]
     return "\n\n".join(parts) + "\n"

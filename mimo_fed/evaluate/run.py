@@ -17,7 +17,7 @@ from mimo_fed.evaluate.arms import BASE, Arm, roles_of
 from mimo_fed.evaluate.files import write_folder
 from mimo_fed.evaluate.jobs import Job, Kept, record_from, rows_from
 from mimo_fed.evaluate.plan import Plan
-from mimo_fed.evaluate.records import ENCRYPTED, Json, Results, Row
+from mimo_fed.evaluate.records import ENCRYPTED, ArmRecord, Json, Results, Row
 from mimo_fed.evaluate.sets import UserSet
 from mimo_fed.evaluate.tune import Tuned
 from mimo_fed.evaluate.view import View, duration
@@ -183,19 +183,8 @@ def _results(
                 "cold start": len(users.cold),
             },
             "steps a user": plan.budget(len(users.federated)),
-            "what the arms are": {arm.name: arm.says for arm in arms},
-            "steps of global, cohort's and personal adapter": {
-                arm.name: _split(arm, plan, len(users.federated)) for arm in arms if arm.parts
-            },
-            "rates tried, bits per byte on the tuning users' validation text": {
-                name: one.to_json() for name, one in tuned.items() if one.curves
-            },
-            "largest share of devices clipped in a round": {
-                record.arm: max((float(entry.get("clipped", 0.0)) for entry in record.history), default=0.0)
-                for record in records
-                if record.rounds
-            },
-            "largest difference by encryption, bits per byte": agreement(rows),
+            "arms": {arm.name: _about(arm, order, tuned, records) for arm in arms},
+            "apart by encryption, bits per byte at most": agreement(rows),
             **plan.to_json(),
         },
         provenance=users.provenance,
@@ -205,9 +194,20 @@ def _results(
     )
 
 
-def _split(arm: Arm, plan: Plan, num_federated: int) -> list[int]:
-    budget = plan.budget(num_federated)
-    return [budget * part // arm.parts for part in arm.shares]
+def _about(arm: Arm, order: Order, tuned: dict[str, Tuned], records: Sequence[ArmRecord]) -> Json:
+    """Say how an arm was run: its steps by adapter, its rates, and the largest share of devices clipped."""
+    plan = order.world.plan
+    budget = plan.budget(len(order.world.users.federated))
+    chosen = tuned[arm.plain.name].to_json()
+    clipped = [e.get("clipped", 0.0) for r in records if r.arm == arm.name for e in r.history]
+    return {
+        "says": arm.says,
+        "cycle": arm.cycle if arm.in_rounds else "",
+        "steps": [budget * part // max(1, arm.parts) for part in arm.shares],
+        "rates": {curve["part"]: chosen[curve["part"]] for curve in chosen["curves"]},
+        "curves": [] if arm.encrypted else chosen["curves"],
+        "clipped": max(clipped) if clipped else None,
+    }
 
 
 def agreement(rows: Sequence[Row]) -> dict[str, float]:

@@ -14,11 +14,10 @@ class View:
 
     Args:
         console: where; a bar only if it is a terminal.
-        quiet: shows nothing.
     """
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
+    def __init__(self, console: Console) -> None:
+        self._console = console
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -26,8 +25,7 @@ class View:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
         )
-        hidden = quiet or not console.is_terminal
-        self._progress = Progress(*columns, console=console, transient=True, disable=hidden)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("loading the base", total=None, left="")
         self._total = self._done = 0.0
         self._jobs: dict[str, tuple[float, float]] = {}
@@ -44,8 +42,7 @@ class View:
 
     def say(self, line: str) -> None:
         """Show a line that stays."""
-        if not self._quiet:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def expect(self, seconds: float) -> None:
         """Say how many seconds of work there are in all, over all workers."""

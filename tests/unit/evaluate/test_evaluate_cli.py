@@ -13,20 +13,8 @@ from mimo_fed.errors import ConfigError
 from mimo_fed.evaluate.cli import command, parse_rates
 from tests.unit.evaluate.population import write_set
 
-SHORT = [
-    "--rounds",
-    "2",
-    "--steps",
-    "4",
-    "--seeds",
-    "1",
-    "--seq-len",
-    "16",
-    "--rates",
-    "1e-2",
-    "--workers",
-    "1",
-]
+COUNTS = ["--rounds", "2", "--steps", "4", "--seeds", "1", "--seq-len", "16"]
+SHORT = [*COUNTS, "--rates", "1e-2", "--workers", "1"]
 
 
 def call(*arguments: str) -> str:

@@ -15,6 +15,7 @@ from mimo_fed.evaluate.arms import BASE, COHORT, DEFAULT, DEFAULT_ENCRYPTED, LOC
 from mimo_fed.evaluate.files import RESULTS, ROWS, read_folder
 from mimo_fed.evaluate.findings import read
 from mimo_fed.evaluate.measuring import accuracies, bits_per_byte, questions_of, settle
+from mimo_fed.evaluate.method import method_tables
 from mimo_fed.evaluate.plan import Rates
 from mimo_fed.evaluate.run import Order, run, usable
 from mimo_fed.evaluate.training import Fitted, Trainer
@@ -48,10 +49,14 @@ def test_it_writes_two_files_that_can_be_reported_on(tmp_path: Path) -> None:
     assert lines[1].startswith("about ")
     assert [record.arm for record in results.arms] == [arm.name for arm in ARMS]
     assert len(rows) == len(ARMS) * 9
-    assert results.settings["steps of global, cohort's and personal adapter"] == {
-        "local only": [0, 0, 8],
-        "default": [8, 0, 0],
-    }
+    steps = {name: arm["steps"] for name, arm in results.settings["arms"].items()}
+    assert steps == {"base": [0, 0, 0], "local only": [0, 0, 8], "default": [8, 0, 0]}
+    by_title = {table.title.partition(":")[0]: table for table in method_tables(results)}
+    assert [row[:2] for row in by_title["Learning rates"].rows] == [
+        ("local only", "personal"),
+        ("default", "global and cohort"),
+    ]
+    assert all(row[-1].partition(" ")[0] in ("0.001", "0.01") for row in by_title["Learning rates"].rows)
     summaries = {s.arm: s for s in read(tmp_path).sections[0].summaries}
     assert summaries["default"].mean.value < summaries["base"].mean.value
 
