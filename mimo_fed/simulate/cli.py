@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,8 @@ Examples:
   mimo-fed simulate DEVICES --cohorts language --choose-every 2 --personal-steps 4 --out runs/sim
 
   mimo-fed simulate DEVICES --cycle AB --json            FedIT, the inexact baseline
+
+  mimo-fed simulate DEVICES --engine ray                 a process a device, on as many machines as Ray has
 
 A run that was cut short goes on where it was: give the same command again.
 """
@@ -70,6 +73,13 @@ class Trait(StrEnum):
 
     LANGUAGE = "language"
     DEVICE_CLASS = "device_class"
+
+
+class Engine(StrEnum):
+    """Where the devices run."""
+
+    PROCESS = "process"
+    RAY = "ray"
 
 
 def register(app: typer.Typer) -> None:
@@ -133,6 +143,15 @@ def simulate(
     ] = "",
     dropout: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Share of devices that vanish in a round.")
+    ] = 0.0,
+    engine: Annotated[
+        Engine, typer.Option(help="process: all in this one, batched. ray: Flower's engine, many machines.")
+    ] = Engine.PROCESS,
+    ray_address: Annotated[
+        str, typer.Option(help="Of a Ray cluster, `auto` for the one here; else one is started.")
+    ] = "",
+    gpus_per_device: Annotated[
+        float, typer.Option(min=0.0, help="Share of a GPU for each device at work, with --engine ray.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     out: Annotated[
@@ -198,9 +217,19 @@ def simulate(
         seed=seed,
     )
     console = Console(stderr=as_json)
-    report = run(base, devices, settings, out, console, fresh=fresh, quiet=as_json)
+    where = Where(engine=engine, ray_address=ray_address, gpus_per_device=gpus_per_device)
+    report = run(base, devices, settings, out, console, where=where, fresh=fresh, quiet=as_json)
     if as_json:
         typer.echo(json.dumps(report))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where the devices run."""
+
+    engine: Engine
+    ray_address: str
+    gpus_per_device: float
 
 
 def run(
@@ -210,6 +239,7 @@ def run(
     out: Path,
     console: object,
     *,
+    where: Where,
     fresh: bool,
     quiet: bool,
 ) -> dict[str, object]:
@@ -223,8 +253,28 @@ def run(
 
     assert isinstance(console, Console)  # noqa: S101 - for the type checker
     with Watcher(console, settings.rounds, quiet=quiet) as watcher:
-        simulation = Simulation(load_base(base), devices, settings, folder=out, progress=watcher, fresh=fresh)
-        simulation.run()
+        loaded = load_base(base)
+        if where.engine == Engine.RAY:
+            try:
+                from mimo_fed.simulate.ray_engine import run_on_ray
+            except ModuleNotFoundError as error:
+                raise ConfigError(
+                    f"the engine ray needs a package: {error.name}", hint="install mimo-fed[ray]"
+                ) from None
+
+            simulation = run_on_ray(
+                loaded,
+                devices,
+                settings,
+                folder=out,
+                progress=watcher,
+                fresh=fresh,
+                address=where.ray_address,
+                gpus_per_device=where.gpus_per_device,
+            )
+        else:
+            simulation = Simulation(loaded, devices, settings, folder=out, progress=watcher, fresh=fresh)
+            simulation.run()
     report = report_of(simulation)
     path = write_report(out, report)
     if not quiet:

@@ -93,14 +93,8 @@ class MemoryFleet:
     def _party(self, name: str, key: SigningKey) -> dict[str, Any]:
         """Return what every party is given beside its journal and its policy."""
         self.journals[name], self.streams[name] = MemoryJournal(), Stream(name)
-        self.certificates[name] = issue_certificate(
-            self.authority,
-            device_id=name,
-            public_key=key.public_key,
-            serial=len(self.certificates) + 1,
-            not_before_s=int(self.now_s()) - 10,
-            not_after_s=int(self.now_s()) + CERTIFICATE_S,
-        )
+        serial = len(self.certificates) + 1
+        self.certificates[name] = certify(self.authority, name, key, serial, self.now_s())
         return {
             "key": key,
             "certificate": self.certificates[name],
@@ -146,3 +140,15 @@ class MemoryFleet:
             self.asked.append((stage, device_id))
             if not self.lost(stage, device_id):
                 yield Answer(device_id, self.answer(stage, device_id, payload))
+
+
+def certify(authority: SigningKey, name: str, key: SigningKey, serial: int, now_s: float) -> Certificate:
+    """Issue a certificate that outlasts every simulation."""
+    return issue_certificate(
+        authority,
+        device_id=name,
+        public_key=key.public_key,
+        serial=serial,
+        not_before_s=int(now_s) - 10,
+        not_after_s=int(now_s) + CERTIFICATE_S,
+    )

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import RoundConfig
@@ -101,6 +101,20 @@ class Played:
     bytes_up: float
 
 
+class Plays(Protocol):
+    """What runs a round; `Rounds` in this process, or many processes behind Flower."""
+
+    def play(
+        self,
+        turn: Turn,
+        there: frozenset[str],
+        known: Mapping[str, Candidate],
+        teach: Teach | None = None,
+    ) -> Played:
+        """Run a round; see `Rounds.play`."""
+        ...
+
+
 class Rounds:
     """Runs rounds for a school.
 
@@ -111,15 +125,8 @@ class Rounds:
 
     def __init__(self, school: School, settings: SimulateSettings) -> None:
         self._school, self._settings, self._clock = school, settings, Clock()
-        config = settings.round
-        policy = Policy(
-            n_min_floor=config.n_min,
-            clip_norm_max=math.inf,
-            word_bits_min=config.privacy.word_bits,
-            tokens_max=sys.maxsize,
-            suites=(config.secure_sum.suite,),
-        )
-        helpers = 3 if config.secure_sum.committee == "helper" else 0
+        helpers = 3 if settings.round.secure_sum.committee == "helper" else 0
+        policy = policy_for(settings.round)
         self._fleet = SchoolFleet(school, self._clock, policy, f"fleet/{settings.seed}", helpers)
 
     def play(
@@ -140,14 +147,7 @@ class Rounds:
         Raises:
             RoundAborted: too few devices; nothing was opened.
         """
-        plan = Plan(
-            round_id=f"train-{turn.sequence}-{self._settings.seed}",
-            sequence=turn.sequence,
-            config=turn.config,
-            base_digest=turn.digest,
-            min_devices=turn.config.n_min,
-            known=known,
-        )
+        plan = plan_of(turn, self._settings.seed, known)
         self._school.begin(turn, teach)
         self._clock.at_s = START_S + turn.sequence * 2 * turn.config.deadline_s
         self._fleet.begin_round(turn.sequence)
@@ -226,13 +226,38 @@ class Rounds:
         return assembly.draw_cohort(there)
 
     def _played(self, turn: Turn, outcome: Outcome, bytes_up: float) -> Played:
-        phase, survivors = turn.config.train.phase, outcome.result.survivors
-        counts = [
-            sum(turn.spec.dim(shell, phase) for shell in turn.spec.shells_of(self._school.rank(name)))
-            for name in survivors
-        ]
-        floats_up = sum(counts) / max(1, len(counts))
-        return Played(outcome=outcome, spec=turn.spec, floats_up=floats_up, bytes_up=bytes_up)
+        ranks = [self._school.rank(name) for name in outcome.result.survivors]
+        return played_of(outcome, turn.spec, ranks, bytes_up)
+
+
+def policy_for(config: RoundConfig) -> Policy:
+    """Return the policy of an owner who agrees to rounds like this one."""
+    return Policy(
+        n_min_floor=config.n_min,
+        clip_norm_max=math.inf,
+        word_bits_min=config.privacy.word_bits,
+        tokens_max=sys.maxsize,
+        suites=(config.secure_sum.suite,),
+    )
+
+
+def plan_of(turn: Turn, seed: int, known: Mapping[str, Candidate]) -> Plan:
+    """Return the plan of a round."""
+    return Plan(
+        round_id=f"train-{turn.sequence}-{seed}",
+        sequence=turn.sequence,
+        config=turn.config,
+        base_digest=turn.digest,
+        min_devices=turn.config.n_min,
+        known=known,
+    )
+
+
+def played_of(outcome: Outcome, spec: AdapterSpec, ranks: Sequence[int], bytes_up: float) -> Played:
+    """Return what a round gave, with the mean upload of its survivors; `ranks` are theirs."""
+    phase = outcome.config.train.phase
+    counts = [sum(spec.dim(shell, phase) for shell in spec.shells_of(rank)) for rank in ranks]
+    return Played(outcome=outcome, spec=spec, floats_up=sum(counts) / max(1, len(counts)), bytes_up=bytes_up)
 
 
 def manifest_of(config: RoundConfig, plan: Plan, layout: Layout) -> Manifest:

@@ -142,9 +142,10 @@ class School:
 
     def rank(self, name: str) -> int:
         """Return the rank of a device in this round: the outermost shell that its class can hold."""
-        return self._rank(name, self.turn.spec)
+        return self.rank_in(name, self.turn.spec)
 
-    def _rank(self, name: str, spec: AdapterSpec) -> int:
+    def rank_in(self, name: str, spec: AdapterSpec) -> int:
+        """Return the rank of a device in an adapter of this shape."""
         own, bounds = self.devices[name].rank, spec.config.shells
         return max((high for high in bounds if high <= own), default=bounds[0])
 
@@ -161,7 +162,7 @@ class School:
         return Job(
             texts=self.devices[name].corpus.train,
             seed=seed_of(f"{self.settings.seed}/{self.turn.sequence}/{name}/{salt}"),
-            rank=self._rank(name, self.turn.adapter.spec),
+            rank=self.rank_in(name, self.turn.adapter.spec),
             num_steps=num_steps,
             personal=self.personals.get(name),
             cohort=self.turn.cohorts.get(self.choices[name]),

@@ -23,7 +23,7 @@ from mimo_fed.model import Base
 from mimo_fed.model.stack import Personal, StackedModel
 from mimo_fed.round.cohort import note_asked, note_contributed
 from mimo_fed.simulate.personal import choose_cohorts, chunks, pick_scales
-from mimo_fed.simulate.rounds import Played, Rounds
+from mimo_fed.simulate.rounds import Played, Plays, Rounds
 from mimo_fed.simulate.school import School, Stack, Turn
 from mimo_fed.simulate.settings import SimulateSettings
 from mimo_fed.simulate.sketched import play_sketch
@@ -63,6 +63,7 @@ class Simulation:
         progress: told of every round.
         fresh: start over, whatever is in the folder.
         stack: trains and measures; None: `mimo_fed.model.stack.StackedModel` on the base.
+        rounds: runs a round; None: in this process.
 
     Raises:
         ConfigError: no devices, two of one name, or the folder holds a run with other settings.
@@ -78,6 +79,7 @@ class Simulation:
         progress: Progress | None = None,
         fresh: bool = False,
         stack: Stack | None = None,
+        rounds: Plays | None = None,
     ) -> None:
         self.base, self.settings = base, settings
         self.devices = {device.name: device for device in sorted(devices, key=lambda d: d.name)}
@@ -87,7 +89,7 @@ class Simulation:
         self.specs |= {name: spec_of(base, settings.cohort_adapter) for name in settings.cohorts}
         self.stack: Stack = stack or StackedModel(base, self.specs[""])
         self._school = School(self.stack, self.devices, settings)
-        self._rounds = Rounds(self._school, settings)
+        self._rounds: Plays = rounds or Rounds(self._school, settings)
         self._progress: Progress = progress or Quiet()
         self._folder = StateFolder(folder, self._digest()) if folder else None
         if self._folder and fresh:

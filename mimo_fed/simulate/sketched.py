@@ -25,7 +25,7 @@ from mimo_fed.config import Phase
 from mimo_fed.errors import RoundAborted
 from mimo_fed.round.cohort import Candidate
 from mimo_fed.round.device import TrainedUpdate
-from mimo_fed.simulate.rounds import Played, Rounds
+from mimo_fed.simulate.rounds import Played, Plays
 from mimo_fed.simulate.school import School, Turn
 
 Float64 = NDArray[np.float64]
@@ -33,7 +33,7 @@ Product = dict[str, tuple[Float64, Float64]]
 
 
 def play_sketch(
-    rounds: Rounds, school: School, turn: Turn, there: frozenset[str], known: Mapping[str, Candidate]
+    rounds: Plays, school: School, turn: Turn, there: frozenset[str], known: Mapping[str, Candidate]
 ) -> tuple[Played, GlobalAdapter]:
     """Run both sums.
 
