@@ -70,6 +70,14 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/evaluate-SET")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2,
+    tokens_per_pass: Annotated[
+        int | None,
+        typer.Option(
+            min=64,
+            help="Trained on at once: more is faster and takes more memory.",
+            show_default="4096 with mimo-nano, else 1024",
+        ),
+    ] = None,
     role_seed: Annotated[
         str, typer.Option(help="Decides who takes part, tunes, or starts cold.")
     ] = "mimo-fed",
@@ -127,7 +135,13 @@ def evaluate(
         chosen = parse_arms(choice("arms", arms, "main"))
         out = out or Path("runs") / f"evaluate-{users.name}"
         order = Order(
-            world=World(base=base, users=users, plan=plan, out=out),
+            world=World(
+                base=base,
+                users=users,
+                plan=plan,
+                out=out,
+                tokens_per_pass=tokens_per_pass or (4096 if base == "mimo-nano" else 1024),
+            ),
             arms=with_encryption(chosen) if encrypt or full else chosen,
             workers=workers,
             command=command(sys.argv[1:]),

@@ -20,8 +20,9 @@ from mimo_fed.model.stack import Job as Lesson
 
 ENCRYPTION: Final = 1.5
 """about how much longer rounds with encryption take on a small base"""
-_PROBED: Final = 32
-_PROBE_TOKENS: Final = 4096
+PROBE_S: Final = 3.0
+"""about how long a probe takes"""
+_MOST: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,27 +42,27 @@ class Speed:
 
 def probe(trainer: Trainer, users: UserSet) -> Speed:
     """Train and measure a little, and see how long it takes."""
-    plan = trainer.plan
-    step = plan.batch_size * plan.seq_len
-    devices = users.federated[: max(2, min(_PROBED, _PROBE_TOKENS // step))]
-    zero = GlobalAdapter.zero(trainer.spec)
-    jobs = [
-        Lesson(texts=d.corpus.train, seed=0, rank=1, num_steps=1, personal=None, cohort=None) for d in devices
-    ]
+    plan, zero, none = trainer.plan, GlobalAdapter.zero(trainer.spec), [None]
     config = plan.train(1, Rates(shared=1e-3, personal=1e-3))
-    trainer.stack.train_shared(zero, jobs[:1], config)
+
+    def train(devices: Sequence[DemoDevice]) -> float:
+        texts = [device.corpus.train for device in devices]
+        jobs = [Lesson(texts=t, seed=0, rank=1, num_steps=1, personal=None, cohort=None) for t in texts]
+        started = time.perf_counter()
+        trainer.stack.train_shared(zero, jobs, config)
+        return time.perf_counter() - started
+
+    train(users.federated[:1])
+    num = min(len(users.federated), max(1, int(PROBE_S / train(users.federated[:1]))), _MOST)
+    trained_s = train(users.federated[:num])
+    texts = [device.corpus.validation[:1] for device in users.federated[:num]]
     started = time.perf_counter()
-    trainer.stack.train_shared(zero, jobs, config)
-    trained_s = time.perf_counter() - started
-    texts = [device.corpus.validation[:2] for device in devices]
-    none = [None] * len(devices)
-    started = time.perf_counter()
-    losses = trainer.stack.losses(texts, zero, none, none)
+    losses = trainer.stack.losses(texts, zero, none * num, none * num)
     measured_s = time.perf_counter() - started
     tokens = sum(loss.tokens for loss in losses)
     return Speed(
-        trained=len(jobs) * step / max(trained_s, 1e-6),
-        measured=tokens / max(measured_s, 1e-6),
+        trained=num * plan.batch_size * plan.seq_len / trained_s,
+        measured=tokens / measured_s,
         tokens_per_byte=tokens / max(1, sum(loss.num_bytes for loss in losses)),
     )
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Hear = Callable[[str, float], None]
 """told of a job's title and of tokens that it has got through"""
 POLL_S: Final = 0.5
-TOKENS_PER_PASS: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +37,14 @@ class World:
         users: by role.
         plan: the settings.
         out: folder of the run.
+        tokens_per_pass: see `StackedModel`; bounds memory, not results.
     """
 
     base: str
     users: UserSet
     plan: Plan
     out: Path
+    tokens_per_pass: int = 4096
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Worker:
 
         self._world = world
         base = load_base(world.base)
-        self.trainer: Trainer = Trainer(base, world.plan, tokens_per_pass=TOKENS_PER_PASS)
+        self.trainer: Trainer = Trainer(base, world.plan, tokens_per_pass=world.tokens_per_pass)
         self.kept = Kept(world.out, base.fingerprint, world.users, world.plan)
 
     def probe(self) -> Known:
