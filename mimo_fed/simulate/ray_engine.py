@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from mimo_fed.model.stack import StackedModel
 from mimo_fed.round import envelope
 from mimo_fed.round.cohort import Candidate
 from mimo_fed.round.coordinate import Coordination
-from mimo_fed.secagg import Certificate, verify_hello
+from mimo_fed.secagg import MAX_MEMBERS, Certificate, verify_hello
 from mimo_fed.simulate.ray_node import DEVICES, Work, answer
 from mimo_fed.simulate.rounds import Played, plan_of, played_of
 from mimo_fed.simulate.school import School, Teach, Turn
@@ -104,10 +105,15 @@ class GridRounds:
         known: Mapping[str, Candidate],
         teach: Teach | None = None,
     ) -> Played:
-        """Run a round; `there` and `teach` are of no use here, for devices train elsewhere."""
+        """Run a round; `there` and `teach` are of no use here, for devices train elsewhere.
+
+        Virtual nodes are never away: the round waits until as many have greeted as it asks.
+        """
         path = self._work.release(turn.digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(turn.released)
+        wanted = min(turn.config.n_max, MAX_MEMBERS, len(self._ranks))
+        plan = replace(plan_of(turn, self._work.settings.seed, known), min_devices=wanted)
         store = MemoryStore()
         outcome = Coordination(
             self._fleet,
@@ -118,7 +124,7 @@ class GridRounds:
             entropy=os.urandom,
             now_s=time.time,
             events=EventLog(None),
-        ).run(plan_of(turn, self._work.settings.seed, known))
+        ).run(plan)
         sent = [len(data) for data in store.spool.files.values()]
         ranks = [self._ranks[name] for name in outcome.result.survivors]
         return played_of(outcome, turn.spec, ranks, sum(sent) / max(1, len(sent)))
