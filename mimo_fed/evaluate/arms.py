@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from mimo_fed.config import ScheduleConfig
+from mimo_fed.config import SPARE_CYCLE, ScheduleConfig
 from mimo_fed.errors import ConfigError
 from mimo_fed.evaluate.records import ENCRYPTED, Roles
 
@@ -84,9 +84,11 @@ FEDIT: Final = Arm(
     min_rank=True,
 )
 B_ONLY: Final = Arm(name="b", kind="federated", says="phase B alone (FFA-LoRA)", cycle="B")
-BA: Final = Arm(name="ba", kind="federated", says="phases B and A in turn (RoLoRA)", cycle="BA")
 M_ONLY: Final = Arm(name="m", kind="federated", says="phase M alone, on the first basis (Fed-SB)", cycle="M")
-DEFAULT: Final = Arm(name="default", kind="federated", says=f"the default cycle, {DEFAULT_CYCLE}")
+SPARE: Final = Arm(
+    name="spare", kind="federated", says=f"the cycle {SPARE_CYCLE}: least upload but for m", cycle=SPARE_CYCLE
+)
+DEFAULT: Final = Arm(name="default", kind="federated", says="the default: phases B and A in turn (RoLoRA)")
 SKETCH: Final = Arm(
     name="sketch",
     kind="sketch",
@@ -126,7 +128,7 @@ ALL: Final = (
     LOCAL,
     FEDIT,
     B_ONLY,
-    BA,
+    SPARE,
     M_ONLY,
     DEFAULT,
     SKETCH,

@@ -47,7 +47,7 @@ def evaluate(
     arms: Annotated[
         str | None, typer.Option(help="main, all, or names with commas between.", show_default="main")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Federated rounds.", show_default="16")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Federated rounds.", show_default="8")] = None,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Optimizer steps of a user for each round.", show_default="4"),
@@ -123,7 +123,7 @@ def evaluate(
 
         users = load_set(folder, name=name, max_users=choice("max_users", max_users, 0), role_seed=role_seed)
         plan = Plan(
-            rounds=choice("rounds", rounds, 16),
+            rounds=choice("rounds", rounds, 8),
             steps=choice("steps", steps, 4),
             seeds=tuple(range(choice("seeds", seeds, 3))),
             devices_per_round=devices_per_round,

@@ -19,7 +19,7 @@ from mimo_fed.evaluate.jobs import Job, Kept, record_from, rows_from
 from mimo_fed.evaluate.plan import Plan
 from mimo_fed.evaluate.records import ENCRYPTED, ArmRecord, Json, Results, Row
 from mimo_fed.evaluate.sets import UserSet
-from mimo_fed.evaluate.tune import Tuned
+from mimo_fed.evaluate.tune import Tuned, untuned
 from mimo_fed.evaluate.view import View, duration
 from mimo_fed.evaluate.workers import Here, Known, Pool, World, pool_of
 
@@ -104,11 +104,15 @@ class _Work:
         self._kept = Kept(order.world.out, known.fingerprint, order.world.users, order.world.plan)
         self._found: list[tuple[Job, Json]] = []
         tunings = {arm.plain.name: Job(kind="tune", arm=arm.plain) for arm in arms}
-        expected = sum(self._seconds(job) for job in tunings.values() if self._kept.load(job) is None)
+        left = [job for job in tunings.values() if job.arm.parts and self._kept.load(job) is None]
+        expected = sum(self._seconds(job) for job in left)
         expected += sum(self._expected(arm, tunings[arm.plain.name]) for arm in arms)
         self._say(expected, order.workers)
         for job in tunings.values():
-            self._give(job)
+            if job.arm.parts:
+                self._give(job)
+            else:
+                self._have(job, untuned(order.world.plan).to_json())
 
     def results(self) -> list[tuple[Job, Json]]:
         """Wait for all jobs; return those done now and those found."""
@@ -137,7 +141,7 @@ class _Work:
 
     def _expected(self, arm: Arm, tuning: Job) -> float:
         """Return about how long the trainings of an arm take that are not there yet."""
-        found = self._kept.load(tuning)
+        found = self._kept.load(tuning) if arm.parts else untuned(self._world.plan).to_json()
         rates = Tuned.from_json(found).rates if found else None
         jobs = [Job(kind="train", arm=arm, seed=s, rates=rates) for s in _seeds(arm, self._world.plan)]
         return sum(self._seconds(job) for job in jobs if rates is None or self._kept.load(job) is None)

@@ -18,7 +18,7 @@ import numpy as np
 from mimo_fed.data import DemoDevice
 from mimo_fed.evaluate.arms import Arm
 from mimo_fed.evaluate.measuring import bits_per_byte
-from mimo_fed.evaluate.plan import Rates
+from mimo_fed.evaluate.plan import Plan, Rates
 from mimo_fed.evaluate.records import Json
 from mimo_fed.evaluate.sets import UserSet
 from mimo_fed.evaluate.training import Fitted, Tell, Trainer, nobody
@@ -78,19 +78,24 @@ class Tuned:
         return cls(rates=Rates(shared=float(raw["shared"]), personal=float(raw["personal"])), curves=curves)
 
 
+def untuned(plan: Plan) -> Tuned:
+    """Return what stands for the rates of an arm that trains nothing."""
+    return Tuned(rates=Rates(shared=plan.rates[0], personal=plan.rates[0]))
+
+
 def tune(trainer: Trainer, arm: Arm, users: UserSet, *, tell: Tell = nobody) -> Tuned:
     """Choose an arm's rates.
 
     Args:
         trainer: with the plan and its grid.
-        arm: which; one without training has no rate, and gets the grid's first.
+        arm: which; one that trains nothing gets what `untuned` returns.
         users: of whom those for tuning are looked at.
         tell: told of progress.
     """
     devices, grid = users.tuning, trainer.plan.rates
     small = Trainer.of(trainer, replace(trainer.plan, n_min=1, devices_per_round=_asked(trainer, users)))
     cohorts, curves = users.languages(devices, 1), []
-    rates, kept = Rates(shared=grid[0], personal=grid[0]), Fitted()
+    rates, kept = untuned(trainer.plan).rates, Fitted()
 
     if arm.in_rounds or arm.kind == "pooled":
         fitted: dict[float, Fitted] = {}

@@ -11,7 +11,7 @@ from mimo_fed.data import DemoDevice, Text
 from mimo_fed.evaluate.arms import BASE, DEFAULT, LOCAL, PERSONAL
 from mimo_fed.evaluate.sets import UserSet
 from mimo_fed.evaluate.training import Trainer
-from mimo_fed.evaluate.tune import Curve, Tuned, tune
+from mimo_fed.evaluate.tune import Curve, Tuned, tune, untuned
 from tests.unit.evaluate.population import user_set
 
 GRID = (1e-7, 1e-2, 3.0)
@@ -55,7 +55,7 @@ def test_the_personal_rate_is_chosen_on_top_of_the_shared_one(grid: Trainer) -> 
 
 def test_training_alone_has_a_personal_rate_only(grid: Trainer) -> None:
     assert [curve.part for curve in tune(grid, LOCAL, user_set()).curves] == ["personal"]
-    assert tune(grid, BASE, user_set()).curves == ()
+    assert tune(grid, BASE, user_set()) == untuned(grid.plan)
 
 
 def test_nobody_else_s_text_is_looked_at(grid: Trainer) -> None:
