@@ -18,7 +18,7 @@ Examples:
 
   mimo-fed evaluate sets/pilot --base mimo-smol --arms main --seeds 1 --rounds 4 --steps 4
 
-  mimo-fed evaluate sets/debian --arms base,local,b,ba,m,default --out runs/schedules
+  mimo-fed evaluate sets/debian --arms b,m,spare,default --out runs/schedules
 
   mimo-fed evaluate --report-only --out runs/evaluate-debian
 

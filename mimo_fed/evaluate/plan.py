@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
+from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import (
     AdapterConfig,
     PrivacyConfig,
@@ -63,8 +65,8 @@ class Plan:
     personal_rank: int = 8
     n_min: int = 3
     """fewest devices in an opened sum; real fleets take 16 and more, small sets of users have not as many"""
-    clip_norm: float = 16.0
-    """large enough to clip next to nobody; the share that is clipped is recorded"""
+    clip_norm: float = 0.0
+    """0: as long as an update can well get, see `longest`, so that next to nobody is clipped"""
     pooled_batch: int = 16
     """the pooled trainer's batch, as a multiple of a device's; it takes as many times fewer steps"""
     intents_per_user: int = 6
@@ -115,19 +117,32 @@ class Plan:
             personal_learning_rate=rates.personal,
         )
 
+    def shape(self, arm: Arm, min_rank: int) -> AdapterConfig:
+        """Return the shape of an arm's global adapter."""
+        return replace(self.adapter, rank=min_rank, shells=(min_rank,)) if arm.min_rank else self.adapter
+
     def simulation(
         self,
         arm: Arm,
+        spec: AdapterSpec,
         rates: Rates,
         *,
         num_federated: int,
         cohorts: tuple[str, ...],
-        min_rank: int,
         seed: int,
     ) -> SimulateSettings:
-        """Return the settings of an arm's rounds; personal steps come after them."""
+        """Return the settings of an arm's rounds; personal steps come after them.
+
+        Args:
+            arm: which.
+            spec: shape of its global adapter.
+            rates: learning rates.
+            num_federated: users that take part.
+            cohorts: their names.
+            seed: of everything that is drawn.
+        """
         shared, cohort, _ = self.shares(arm, num_federated)
-        adapter = replace(self.adapter, rank=min_rank, shells=(min_rank,)) if arm.min_rank else self.adapter
+        longest = self.longest(arm, spec, rates, max(shared, cohort))
         schedule = ScheduleConfig(cycle=arm.cycle)
         return SimulateSettings(
             rounds=self.rounds,
@@ -137,8 +152,8 @@ class Plan:
                 n_min=self.n_min,
                 secure_sum=SecureSumConfig(committee="helper"),
                 train=self.train(shared, rates),
-                adapter=adapter,
-                privacy=PrivacyConfig(clip_norm=self.clip_norm),
+                adapter=spec.config,
+                privacy=PrivacyConfig(clip_norm=self.clip_norm or longest),
             ),
             encryption=arm.encrypted,
             method="sketch" if arm.kind == "sketch" else "federated",
@@ -149,6 +164,23 @@ class Plan:
             held_out_bytes=0,
             seed=seed,
         )
+
+    def longest(self, arm: Arm, spec: AdapterSpec, rates: Rates, num_steps: int) -> float:
+        """Return the length of an update whose every entry moves by the learning rate in every step.
+
+        AdamW moves next to none by more. A clip norm that is much longer would cost encrypted rounds digits.
+
+        Args:
+            arm: which; a sketch is of products, whose factors move at once, and gets twice the length.
+            spec: shape of its adapter.
+            rates: learning rates.
+            num_steps: of a round.
+        """
+        schedule = ScheduleConfig(cycle=arm.cycle)
+        phases = {schedule.phase(index) for index in range(self.rounds)}
+        entries = {phase: sum(spec.dim(shell, phase) for shell in spec.shells) for phase in phases}
+        far = max(schedule.rate(phase) * math.sqrt(entries[phase]) for phase in phases)
+        return (2.0 if arm.kind == "sketch" else 1.0) * rates.shared * num_steps * far
 
     def to_json(self) -> Json:
         """Return the settings as plain values."""

@@ -180,8 +180,9 @@ class Trainer:
         tell: Tell,
     ) -> Fitted:
         started, num_devices = time.process_time(), len(devices)
+        spec = spec_of(self.base, self.plan.shape(arm, min_rank))
         settings = self.plan.simulation(
-            arm, rates, num_federated=num_devices, cohorts=cohorts, min_rank=min_rank, seed=seed
+            arm, spec, rates, num_federated=num_devices, cohorts=cohorts, seed=seed
         )
         steps = (settings.round.train.num_steps, settings.cohort_train.num_steps)
         meter = Meter(self.plan, steps, num_devices, tell)

@@ -48,6 +48,21 @@ def test_groups_and_names() -> None:
     assert len({short(arm) for arm in ALL}) == len(ALL)
 
 
+def test_no_schedule_is_run_twice() -> None:
+    whole = [arm.cycle for arm in ALL if arm.kind == "federated" and arm.parts == 1 and not arm.encrypted]
+    assert len(set(whole)) == len(whole)
+
+
+def test_no_update_is_clipped_and_encryption_keeps_its_digits(trainer: Trainer) -> None:
+    users, plan = user_set(), trainer.plan
+    longest = plan.longest(DEFAULT, trainer.spec, RATES, plan.steps)
+    assert longest == 2 * plan.longest(DEFAULT, trainer.spec, Rates(shared=5e-3, personal=1), plan.steps)
+    for arm in (FEDIT, DEFAULT, parse_arms("sketch")[1], FULL):
+        history = train_and_measure(trainer, users, arm, RATES, 0)["record"]["history"]
+        assert history
+        assert all(entry["clipped"] == 0 for entry in history)
+
+
 def test_a_wrong_name_is_refused() -> None:
     with pytest.raises(ConfigError, match="no such arm: 'fedot'"):
         parse_arms("b,fedot")
