@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 from mimo_fed.errors import ConfigError
 
@@ -19,6 +19,10 @@ T = TypeVar("T")
 Phase = Literal["B", "A", "M", "AB"]
 """Which factor of dW = left @ core @ right a round trains: B = left @ core, A = core @ right, or M = core.
 AB trains B and A at once and averages them apart, which is inexact: FedIT, there to be compared with."""
+
+SPARE_CYCLE: Final = "BAMMMMMM"
+"""A quarter of the upload of B and A in turn, or less: most rounds move the cores alone. It learns less a round
+(docs/adr/0024-b-and-a-in-turn.md)."""
 
 TARGETS = r"model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """Every linear of every decoder layer; anchored, so that `model.mtp_layers` stays out of the federation."""
@@ -122,11 +126,11 @@ class ScheduleConfig:
         ConfigError: the cycle is not made of B, A and M, nor AB, or a rate is not positive.
     """
 
-    cycle: str = "BAMMMMMM"
+    cycle: str = "BA"
     """phases, over and over; `AB` alone is FedIT"""
     a_rate: float = 1.0
     """learning rate of phase A, as a multiple of `train.learning_rate`"""
-    m_rate: float = 4.0
+    m_rate: float = 2.0
     """the same of phase M: its R x R entries are few, and AdamW moves each entry about as far"""
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 TUNE_OFFSET: Final = 1000
 """a rate is chosen on this seed and the next ones"""
 WITHIN: Final = 1.2
-"""the default's error, as a multiple of the best exact arm's, at most"""
+"""an arm's error, as a multiple of the best other exact arm's, at most"""
 UPLOAD: Final = 0.5
 """the default's upload, as a share of that arm's, at most"""
 
@@ -74,16 +74,15 @@ def run(settings: Settings, bar: Bar) -> Json:
 
 
 def judge(entries: Json) -> list[Json]:
-    """Compare the default with the best of the other exact arms."""
-    others = {name: entries[name] for name in EXACT if name != "default"}
-    best = min(others, key=lambda name: float(others[name]["error"]))
-    default = entries["default"]
-    error = default["error"] / others[best]["error"]
-    upload = default["floats_per_round"] / others[best]["floats_per_round"]
-    return [
-        _goal(f"default's error, of {best}'s", error, WITHIN),
-        _goal(f"default's upload, of {best}'s", upload, UPLOAD),
-    ]
+    """Compare the default, and the cycle that spares upload, each with the best of the other exact arms."""
+    goals = []
+    for name in ("default", "spare"):
+        others = {other: entries[other] for other in EXACT if other != name}
+        best = min(others, key=lambda other: float(others[other]["error"]))
+        for what, key, at_most in (("error", "error", WITHIN), ("upload", "floats_per_round", UPLOAD)):
+            ratio = entries[name][key] / others[best][key]
+            goals.append(_goal(f"{name}'s {what}, of {best}'s", ratio, at_most))
+    return goals
 
 
 def _goal(figure: str, measured: float, at_most: float) -> Json:

@@ -1,12 +1,13 @@
 """The arms of the planted bench: ways to bring many clients' training together, one learning rate each.
 
     fedit     both factors, averaged apart; a small device is filled up with zeros (inexact, the baseline)
-    b, ba, m  one phase, or two in turn; `m` on the random basis of the seed
+    b, m      one phase alone; `m` on the random basis of the seed
     default   the cycle that is shipped
+    spare     the cycle of least upload
     sketch    both factors, the product averaged from two sketches
     oracle    one party with everybody's inputs, both factors
 
-b, ba, m and default go through the code of a round: shells, per-shell means, `advance`, canonicalisation.
+b, m, default and spare go through the code of a round: shells, per-shell means, `advance`, canonicalisation.
 
 Shapes: D entries of a shell.
 """
@@ -23,11 +24,11 @@ from mimo_fed.adapter import AdapterSpec, GlobalAdapter, Part, delta_to_shells, 
 from mimo_fed.aggregate import ServerState, advance, sketch
 from mimo_fed.bench.planted_task import F32, F64, MODULE, Shape, Task
 from mimo_fed.bench.planted_train import Values, train
-from mimo_fed.config import Phase, ScheduleConfig, ServerConfig
+from mimo_fed.config import SPARE_CYCLE, Phase, ScheduleConfig, ServerConfig
 
 SPARE: Final = 4
 """columns of a sketch beyond the adapter's rank"""
-EXACT: Final = ("b", "ba", "m", "default")
+EXACT: Final = ("b", "m", "spare", "default")
 
 
 class Point(NamedTuple):
@@ -51,7 +52,7 @@ class Arm:
 
 def arms(schedule: ScheduleConfig) -> dict[str, Arm]:
     """Return all arms; `schedule` is the default's."""
-    cycles = {"b": "B", "ba": "BA", "default": schedule.cycle, "m": "M"}
+    cycles = {"b": "B", "default": schedule.cycle, "spare": SPARE_CYCLE, "m": "M"}
     found = [Arm(name="fedit", exact=False, run=fedit)]
     for name, cycle in cycles.items():
         found.append(Arm(name=name, exact=True, run=scheduled(replace(schedule, cycle=cycle))))

@@ -16,8 +16,8 @@ Json = dict[str, Any]
 LABELS: Final = {
     "fedit": "FedIT, zero-padded",
     "b": "B only",
-    "ba": "B and A in turn",
     "default": "default cycle",
+    "spare": "spare cycle",
     "m": "core on a random basis",
     "sketch": "sketch",
     "oracle": "oracle, pooled",
@@ -26,8 +26,8 @@ MEANS: Final = {"fedit": "inexact", "sketch": "nearly exact", "oracle": "-"}
 COLOURS: Final = {
     "fedit": "#c4523b",
     "b": "#9aa3ad",
-    "ba": "#2f8f6b",
-    "default": "#3b82c4",
+    "default": "#2f8f6b",
+    "spare": "#3b82c4",
     "m": "#b58ad1",
     "sketch": "#c99a2e",
 }

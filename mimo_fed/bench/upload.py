@@ -15,7 +15,15 @@ from typing import Any, Final, Literal
 from mimo_fed.adapter import AdapterSpec, Module
 from mimo_fed.aggregate import sketch
 from mimo_fed.bench.planted_arms import SPARE, num_floats
-from mimo_fed.config import AdapterConfig, Phase, PrivacyConfig, RoundConfig, ScheduleConfig, TrainConfig
+from mimo_fed.config import (
+    SPARE_CYCLE,
+    AdapterConfig,
+    Phase,
+    PrivacyConfig,
+    RoundConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from mimo_fed.errors import ConfigError
 from mimo_fed.privacy.flatten import padded_length
 from mimo_fed.round.layout import Layout
@@ -73,7 +81,7 @@ class BaseShape:
 
 def run(shape: BaseShape, schedule: ScheduleConfig, rank: int = 16) -> Json:
     """Compute the document: `uploads.TARGETS.SCHEDULE.{floats_per_round,bytes_per_round.BITS}`."""
-    cycles = {"fedit": "AB", "b": "B", "ba": "BA", "default": schedule.cycle, "m": "M"}
+    cycles = {"fedit": "AB", "b": "B", "default": schedule.cycle, "spare": SPARE_CYCLE, "m": "M"}
     shells = tuple(sorted({max(1, rank // 4), max(1, rank // 2), rank}))
     uploads: Json = {}
     targets: tuple[Targets, ...] = ("all", "attention")

@@ -10,7 +10,7 @@ from mimo_fed.bench.planted_show import LABELS
 from mimo_fed.bench.table import number, plain_table
 
 Json = dict[str, Any]
-SHORT: Final = {"fedit": "FedIT", "ba": "B, A in turn", "m": "core alone"}
+SHORT: Final = {"fedit": "FedIT", "m": "core alone"}
 TITLES: Final = {"all": "all linears", "attention": "attention's linears alone"}
 
 

@@ -97,7 +97,7 @@ def simulate(
     devices_per_round: Annotated[int, typer.Option(min=0, help="Devices asked in a round; 0: all.")] = 0,
     cycle: Annotated[
         str, typer.Option(help="Phases of the rounds, over and over; AB alone is FedIT.")
-    ] = "BAMMMMMM",
+    ] = "BA",
     encryption: Annotated[
         bool, typer.Option(help="Protect and open the sums as in production, or add exact floats.")
     ] = True,
