@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from mimo_fed.adapter import AdapterSpec, GlobalAdapter
@@ -25,6 +27,8 @@ from mimo_fed.round.cohort import Candidate
 
 STATE: Final = "state.json"
 FORMAT: Final = "mimo-fed simulation 1"
+_OURS: Final = re.compile(r"(adapter-\d+|server-\d+|personal-.+)\.[0-9a-f]{16}\.safetensors")
+"""files that a state may have named; others in the folder are somebody else's"""
 Entry = dict[str, Any]
 
 
@@ -103,7 +107,7 @@ class StateFolder:
                     hint="take another folder, or --fresh to start over in this one",
                 )
             return self._read(raw, specs)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
             raise DataError(f"state of the simulation is damaged: {path}: {error}") from None
 
     def save(self, state: State) -> None:
@@ -160,7 +164,7 @@ class StateFolder:
     def _tidy(self, named: Iterable[str]) -> None:
         kept = set(named)
         for path in self._folder.glob("*.safetensors"):
-            if path.name not in kept:
+            if path.name not in kept and _OURS.fullmatch(path.name):
                 path.unlink()
 
     def _read(self, raw: Entry, specs: dict[str, AdapterSpec]) -> State:
