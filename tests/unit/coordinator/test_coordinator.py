@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -66,11 +65,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
         )
         registry.promote(zero.number, "stable")
 
+        fetched: dict[str, bytes] = {}
+
         def fetch(digest: str) -> bytes:
-            info = registry.latest("dev")
-            assert info is not None
-            assert info.digest == digest
-            return registry.download(info)
+            """Devices share one download of each release."""
+            if digest not in fetched:
+                info = registry.latest("dev")
+                assert info is not None
+                assert info.digest == digest
+                fetched[digest] = registry.download(info)
+            return fetched[digest]
 
         for device in fleet.devices.values():
             device.fetch = fetch
@@ -235,11 +239,11 @@ def test_numbers_that_no_round_could_have_are_found_at_the_start(tmp_path: Path,
 
 
 def test_phases_follow_the_schedule_and_the_basis_changes_between_them(site: Site) -> None:
-    site.settings = replace(site.settings, rounds=4, schedule=ScheduleConfig(cycle="BAM"))
+    site.settings = replace(site.settings, rounds=3, schedule=ScheduleConfig(cycle="BM"))
     site.run()
     trains = [r for r in site.registry.rounds() if r["kind"] == "train"]
-    assert [r["phase"] for r in trains] == ["B", "A", "M", "B"]
-    assert [r["basis_epoch"] for r in site.registry.releases()] == [0, 1, 2, 3, 4]
+    assert [r["phase"] for r in trains] == ["B", "M", "B"]
+    assert [r["basis_epoch"] for r in site.registry.releases()] == [0, 1, 2, 3]
     head = site.registry.latest("dev")
     assert head is not None
     adapter = GlobalAdapter.from_safetensors(site.registry.download(head), SPEC)
@@ -253,32 +257,23 @@ def test_within_a_phase_the_basis_stays(site: Site) -> None:
     assert [r["basis_epoch"] for r in site.registry.releases()] == [0, 0, 0]
 
 
-def test_moments_outlive_the_process_and_momentum_moves_further(site: Site) -> None:
-    norms = {}
-    for optimizer in ("fedavg", "fedavgm"):
-        home = site.home / optimizer
-        server = ServerConfig(optimizer=optimizer)  # type: ignore[arg-type]
-        shutil.copytree(site.home, home, ignore=shutil.ignore_patterns("fed*"))
+def test_moments_outlive_the_process(site: Site) -> None:
+    """Two means of random updates are nearly orthogonal: what of a step is in the next one is momentum."""
+    server = ServerConfig(optimizer="fedavgm", momentum=0.9)
+    schedule = ScheduleConfig(cycle="B")
+    adapters = [GlobalAdapter.zero(SPEC)]
+    for rounds in (1, 2):
         site.settings = replace(
-            site.settings,
-            home=str(home),
-            rounds=2,
-            schedule=ScheduleConfig(cycle="B"),
-            round=replace(CONFIG, server=server),
+            site.settings, rounds=rounds, schedule=schedule, round=replace(CONFIG, server=server)
         )
-        before = site.registry.latest("dev")
-        assert before is not None
         site.run()
         head = site.registry.latest("dev")
         assert head is not None
-        start, end = (
-            GlobalAdapter.from_safetensors(site.registry.download(i), SPEC).values("B")
-            for i in (before, head)
-        )
-        norms[optimizer] = sum(float(np.square(end[n] - start[n]).sum()) for n in end)
-        assert (home / f"{head.digest}.moments").exists()
-        assert len(list(home.glob("*.moments"))) == 1
-    assert norms["fedavgm"] > 1.5 * norms["fedavg"]
+        assert [path.stem for path in site.home.glob("*.moments")] == [head.digest]
+        adapters.append(GlobalAdapter.from_safetensors(site.registry.download(head), SPEC))
+    start, middle, end = (np.concatenate([x.ravel() for x in a.values("B").values()]) for a in adapters)
+    step = middle - start
+    assert (end - middle) @ step / (step @ step) == pytest.approx(0.9, abs=0.15)
 
 
 def test_the_clip_norm_moves_to_where_the_wanted_share_is_not_clipped(site: Site) -> None:
