@@ -23,7 +23,7 @@ from mimo_fed.adapter import AdapterSpec
 from mimo_fed.config import AdapterConfig
 from mimo_fed.errors import ConfigError, InstallError, MimoFedError
 from mimo_fed.events import EventLog
-from mimo_fed.model import Base, DeviceModel, load_base
+from mimo_fed.model import Base, DeviceModel, Limits, load_base
 from mimo_fed.round.contribute import Contributor
 from mimo_fed.secagg import Arithmetic
 from mimo_fed_client.compute import ComputeSlots
@@ -94,7 +94,7 @@ class Agent:
         compute = ComputeSlots(settings.slots_folder, settings.compute_slots)
         base = base or load_base(settings.base, dtype=settings.precision)
         spec = device_spec(base)
-        self.model = DeviceModel(base, spec)
+        self.model = DeviceModel(base, spec, limits=Limits(**settings.training.model_dump()))
         mounted = Mounted(self.model, corpus)
         parts: dict[str, Any] = {
             "releases": self.releases,

@@ -171,9 +171,9 @@ class LocalDevice:
         )
 
     def _train_personal(self, config: TrainConfig, seed: int, num_steps: int) -> None:
-        if not num_steps:
-            return
         model = self._mounted.model
+        if not num_steps or model.limits.forward_only:
+            return
         found = model.train_personal(
             self._mounted.corpus.train,
             config=config,

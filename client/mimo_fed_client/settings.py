@@ -60,6 +60,17 @@ class InstallSettings(Table):
     """write report.json after every install, not only after the last of a run"""
 
 
+class TrainingSettings(Table):
+    """What the device can afford when it trains for a round."""
+
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """most steps on the shared adapter, however many a round asks for; without it, as many as asked"""
+    checkpointing: bool = False
+    """compute activations again instead of keeping them: less memory, more time"""
+    forward_only: bool = False
+    """no backward pass: takes part in rounds of phase M alone, and has no personal adapter"""
+
+
 class AgentSettings(Table):
     """One device."""
 
@@ -96,6 +107,7 @@ class AgentSettings(Table):
     """how long a round waits for a registry that cannot be reached, seconds"""
     policy: PolicySettings = PolicySettings()
     install: InstallSettings = InstallSettings()
+    training: TrainingSettings = TrainingSettings()
 
     @property
     def slots_folder(self) -> Path:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,25 @@ def test_stock_handler_needs_a_settings_file(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("MIMO_FED_AGENT", raising=False)
     with pytest.raises(ConfigError, match="not named"):
         stock_handler({})
+
+
+def test_a_device_trains_as_much_as_it_can_afford(tmp_path: Path) -> None:
+    limits = {
+        "slow": "[training]\nmax_steps = 1\ncheckpointing = true\n",
+        "tiny": "[training]\nforward_only = true\n",
+    }
+    with world(tmp_path) as here, ExitStack() as stack:
+        here.publish(GlobalAdapter.zero(here.spec).to_safetensors(), "release-0")
+        agents = {n: stack.enter_context(Agent(here.settings(n, 4, e))) for n, e in limits.items()}
+        base = GlobalAdapter.zero(here.spec).to_safetensors()
+        steps = {}
+        for name, phase in (("slow", "B"), ("tiny", "M")):
+            agents[name].look()
+            config = replace(CONFIG, train=replace(TRAIN, phase=phase))  # type: ignore[arg-type]
+            steps[name] = agents[name]._device.train(base, config, "round").num_steps
+        assert steps == {"slow": 1, "tiny": 3}
+        assert agents["slow"].model.personal_bytes() != agents["tiny"].model.personal_bytes()
+        assert agents["tiny"].model.pick_lambda(["a"]) == 0.0
+        agents["tiny"]._device.machine.move("failed")
+        with pytest.raises(ConfigError, match="phase M alone"):
+            agents["tiny"]._device.train(base, CONFIG, "another round")
