@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Final, Literal, TypeVar, cast
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from mimo_fed.errors import ConfigError
 
@@ -21,8 +22,8 @@ Phase = Literal["B", "A", "M", "AB"]
 AB trains B and A at once and averages them apart, which is inexact: FedIT, there to be compared with."""
 
 SPARE_CYCLE: Final = "BAMMMMMM"
-"""A quarter of the upload of B and A in turn, or less: most rounds move the cores alone. It learns less a round
-(docs/adr/0024-b-and-a-in-turn.md)."""
+"""A quarter of the upload of B and A in turn, or less: most rounds move the cores alone. It learns less a
+round (docs/adr/0024-b-and-a-in-turn.md)."""
 
 TARGETS = r"model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """Every linear of every decoder layer; anchored, so that `model.mtp_layers` stays out of the federation."""
@@ -193,7 +194,8 @@ class RoundConfig:
         """Read what `to_json` wrote.
 
         Raises:
-            ConfigError: not JSON, or an unknown key. What a value may be is checked by whoever uses it.
+            ConfigError: not JSON, an unknown key, or a value of another kind: text for a number, an unknown
+                word, a number that is not finite. Its range is checked by whoever uses it.
         """
         try:
             raw = json.loads(data)
@@ -211,21 +213,62 @@ _NESTED: dict[str, type[Any]] = {
 }
 
 
-def from_dict(cls: type[T], raw: object) -> T:
-    """Build a settings class from a mapping; an unknown key is an error.
+_KINDS: Final = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_INT_MAX: Final = 1 << 63
+
+
+def from_dict(cls: type[T], raw: object, *, where: str = "") -> T:
+    """Build a settings class from a mapping; an unknown key is an error, and so is a value of another kind.
+
+    Args:
+        cls: the class.
+        raw: from JSON or TOML; may come from a peer.
+        where: what stands before a key in messages: `round.`, for instance.
 
     Raises:
-        ConfigError: `raw` is not a mapping, has an unknown key, or lacks a required one.
+        ConfigError: `raw` is not a mapping, has an unknown key, lacks a required one, or a value has another
+            type than the setting, is not one of its words, or is not finite.
     """
     if not isinstance(raw, dict):
         raise ConfigError(f"settings must be a table: {type(raw).__name__}")
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(raw) - known):
-        raise ConfigError(f"unknown setting: {', '.join(unknown)}", hint=f"known: {', '.join(sorted(known))}")
-    values = {k: from_dict(_NESTED[k], v) if k in _NESTED else v for k, v in raw.items()}
+    kinds = _kinds(cast(Any, cls))
+    if unknown := sorted(set(raw) - set(kinds)):
+        raise ConfigError(f"unknown setting: {', '.join(unknown)}", hint=f"known: {', '.join(sorted(kinds))}")
+    values = {
+        k: from_dict(_NESTED[k], v, where=f"{where}{k}.") if k in _NESTED else v for k, v in raw.items()
+    }
     if isinstance(values.get("shells"), list):
         values["shells"] = tuple(values["shells"])
+    for name, value in values.items():
+        _check(f"{where}{name}", kinds[name], value)
     try:
         return cls(**values)
     except TypeError as error:
         raise ConfigError(f"settings are incomplete: {error}") from None
+
+
+@cache
+def _kinds(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _check(name: str, kind: Any, value: object) -> None:
+    """Refuse a value of another kind than the setting's."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ConfigError(
+                f"{name} is not known: {repr(value)[:80]}", hint=f"known: {', '.join(get_args(kind))}"
+            )
+    elif not _is(kind, value):
+        raise ConfigError(f"{name} is not {_KINDS.get(kind, 'what it must be')}: {repr(value)[:80]}")
+
+
+def _is(kind: Any, value: object) -> bool:
+    """Say whether a value is of a kind; a whole number is a number too, and none is endless."""
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is(get_args(kind)[0], one) for one in value)
+    if kind is float and type(value) is float:
+        return math.isfinite(value)
+    if kind in (int, float):
+        return type(value) is int and abs(value) < _INT_MAX
+    return isinstance(value, kind)

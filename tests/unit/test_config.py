@@ -58,6 +58,42 @@ def test_bytes_that_are_no_settings_are_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("train", "phase", "C"),
+        ("train", "phase", ["B"]),
+        ("train", "num_steps", "4"),
+        ("train", "num_steps", 1.5),
+        ("train", "num_steps", True),
+        ("train", "num_steps", 10**400),
+        ("train", "batch_size", None),
+        ("train", "normalise_steps", 1),
+        ("train", "learning_rate", float("nan")),
+        ("train", "learning_rate", "fast"),
+        ("privacy", "clip_norm", float("inf")),
+        ("privacy", "clip_norm", 10**400),
+        ("secure_sum", "suite", "rot13"),
+        ("secure_sum", "num_groups", 5.0),
+        ("adapter", "shells", [4, "8"]),
+        ("adapter", "shells", 4),
+        ("server", "optimizer", {}),
+        (None, "kind", "guess"),
+        (None, "cohort", 3),
+        (None, "n_min", "16"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_name(table: str | None, key: str, value: object) -> None:
+    raw = json.loads(RoundConfig().to_json())
+    (raw if table is None else raw[table])[key] = value
+    with pytest.raises(ConfigError, match=key if table is None else rf"{table}\.{key}"):
+        RoundConfig.from_json(json.dumps(raw).encode())
+
+
+def test_a_whole_number_is_a_number_too() -> None:
+    assert from_dict(PrivacyConfig, {"clip_norm": 2}) == PrivacyConfig(clip_norm=2)
+
+
+@pytest.mark.parametrize(
     ("cycle", "phases"),
     [("BAMMMMMM", "BAMMMMMMBAMM"), ("BA", "BABABABABABA"), ("B", "BBBBBBBBBBBB"), ("M", "MMMMMMMMMMMM")],
 )
