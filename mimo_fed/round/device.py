@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo_fed.adapter import AdapterSpec
-from mimo_fed.config import RoundConfig
+from mimo_fed.config import RoundConfig, TrainConfig
 from mimo_fed.errors import PeerProtocolError
 from mimo_fed.round.layout import SUITE_OF
 from mimo_fed.secagg import DevicePolicy
@@ -119,6 +119,8 @@ class Policy:
         clip_norm_max: longest update that may leave, L2.
         word_bits_min: coarsest word; fewer bits would drown the update.
         tokens_max: most tokens it trains on for one round, counted with its personal adapter's.
+        seq_len_max: most tokens of one sequence; memory grows with it.
+        personal_rank_max: largest rank of a personal adapter; so does memory with this.
         suites: primitives it takes part with: hybrid, classic; `reference` is not secure and for tests alone.
         committees: who may open the sums it is in: all, sampled, helper.
     """
@@ -127,6 +129,8 @@ class Policy:
     clip_norm_max: float = 4.0
     word_bits_min: int = 16
     tokens_max: int = 1 << 18
+    seq_len_max: int = 4096
+    personal_rank_max: int = 64
     suites: tuple[str, ...] = ("hybrid",)
     committees: tuple[str, ...] = ("all", "sampled", "helper")
 
@@ -145,17 +149,28 @@ class Policy:
                 f"round would open a sum of {config.n_min} devices, policy asks for {self.n_min_floor}",
                 hint="the owner of this device may lower policy.n_min_floor in its settings",
             )
+        self._check_training(config.train)
         if not 0 < config.privacy.clip_norm <= self.clip_norm_max:
             raise PeerProtocolError(
                 f"round's clip norm is over this device's {self.clip_norm_max}: {config.privacy.clip_norm}"
             )
         if config.privacy.word_bits < self.word_bits_min:
             raise PeerProtocolError(f"round's words are too short: {config.privacy.word_bits} bits")
-        train = config.train
-        sizes = (train.num_steps, train.num_personal_steps, train.batch_size, train.seq_len)
-        tokens = (train.num_steps + train.num_personal_steps) * train.batch_size * train.seq_len
-        if min(sizes) < 0 or tokens > self.tokens_max:
+
+    def _check_training(self, train: TrainConfig) -> None:
+        steps = (train.num_steps, train.num_personal_steps)
+        tokens = sum(steps) * train.batch_size * train.seq_len
+        if min(steps) < 0 or min(train.batch_size, train.seq_len) < 1 or tokens > self.tokens_max:
             raise PeerProtocolError(
-                f"round's training is over this device's {self.tokens_max} tokens: {tokens}",
+                f"round's training is over this device's {self.tokens_max} tokens, or of none: {tokens}",
                 hint="the owner of this device may raise policy.tokens_max in its settings",
+            )
+        if train.seq_len > self.seq_len_max:
+            raise PeerProtocolError(
+                f"round's sequences are over this device's {self.seq_len_max} tokens: {train.seq_len}"
+            )
+        if not 1 <= train.personal_rank <= self.personal_rank_max:
+            raise PeerProtocolError(
+                f"round's personal rank is not 1 to this device's {self.personal_rank_max}: "
+                f"{train.personal_rank}"
             )

@@ -196,7 +196,12 @@ class Layout:
             PeerProtocolError: names, lengths, n_min, n_max, kind, word size, suite or committee are not what
                 the settings in it give.
         """
-        if manifest.sums != self.sum_specs or manifest.n_max > self.config.n_max:
+        num_groups = self.config.secure_sum.num_groups if self.shells else 0
+        if (  # groups first: as many sums as they ask for would not fit any memory
+            manifest.num_groups != num_groups
+            or manifest.sums != self.sum_specs
+            or manifest.n_max > self.config.n_max
+        ):
             raise PeerProtocolError(f"manifest's sums do not follow from its settings: {manifest.round_id}")
         secure = self.config.secure_sum
         stated = (manifest.kind, manifest.word_bits, manifest.suite, manifest.mode)

@@ -237,6 +237,8 @@ def policy_for(config: RoundConfig) -> Policy:
         clip_norm_max=math.inf,
         word_bits_min=config.privacy.word_bits,
         tokens_max=sys.maxsize,
+        seq_len_max=sys.maxsize,
+        personal_rank_max=sys.maxsize,
         suites=(config.secure_sum.suite,),
     )
 

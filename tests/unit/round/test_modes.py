@@ -31,6 +31,7 @@ def plan_of(secure: SecureSumConfig, **config: object) -> Plan:
 
 HELPER = SecureSumConfig(suite="classic", committee="helper")
 SAMPLED = SecureSumConfig(suite="classic", committee="sampled")
+ENDLESS = SecureSumConfig(suite="classic", num_groups=1 << 50)
 
 
 def assert_close(outcome: Outcome, expected: dict[str, np.ndarray]) -> None:
@@ -223,6 +224,7 @@ def test_a_prekey_in_an_unknown_suite_is_refused_in_words(tmp_path: Path) -> Non
         ({"application": replace(CONFIG, n_max=7).to_json()}, "do not follow from its settings"),
         ({"word_bits": 24}, "contradicts its own settings"),
         ({"kind": "evaluate"}, "contradicts its own settings"),
+        ({"application": replace(CONFIG, secure_sum=ENDLESS).to_json()}, "do not follow from its settings"),
     ],
 )
 def test_settings_that_contradict_the_manifest_are_refused(

@@ -224,6 +224,25 @@ def test_a_device_does_not_train_for_longer_than_its_owner_allows(
     assert not fleet.devices["device-1"].trained
 
 
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ({"batch_size": 0}, "or of none"),
+        ({"seq_len": 0}, "or of none"),
+        ({"num_steps": 1, "num_personal_steps": 0, "batch_size": 1, "seq_len": 5000}, "sequences are over"),
+        ({"personal_rank": 1 << 30}, "personal rank"),
+        ({"personal_rank": 0}, "personal rank"),
+    ],
+)
+def test_a_device_refuses_training_that_its_memory_could_not_hold(
+    train: dict[str, int], words: str, tmp_path: Path
+) -> None:
+    fleet = MemoryFleet(tmp_path)
+    plan = replace(PLAN, config=replace(CONFIG, train=TrainConfig(**train)))  # type: ignore[arg-type]
+    assert words in refusal(fleet, manifest_of(fleet, plan, tmp_path))
+    assert not fleet.devices["device-1"].trained
+
+
 def test_refusal_of_one_device_costs_the_others_nothing(tmp_path: Path) -> None:
     fleet = MemoryFleet(tmp_path)
     fleet.devices["device-3"].train = lambda *_: (_ for _ in ()).throw(PeerProtocolError("no"))  # type: ignore[method-assign]
