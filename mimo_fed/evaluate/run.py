@@ -104,12 +104,12 @@ class _Work:
         self._kept = Kept(order.world.out, known.fingerprint, order.world.users, order.world.plan)
         self._found: list[tuple[Job, Json]] = []
         tunings = {arm.plain.name: Job(kind="tune", arm=arm.plain) for arm in arms}
-        left = [job for job in tunings.values() if job.arm.parts and self._kept.load(job) is None]
+        left = [job for job in tunings.values() if self._tunes(job.arm) and self._kept.load(job) is None]
         expected = sum(self._seconds(job) for job in left)
         expected += sum(self._expected(arm, tunings[arm.plain.name]) for arm in arms)
         self._say(expected, order.workers)
         for job in tunings.values():
-            if job.arm.parts:
+            if self._tunes(job.arm):
                 self._give(job)
             else:
                 self._have(job, untuned(order.world.plan).to_json())
@@ -120,6 +120,10 @@ class _Work:
             self._view.finish(job.title)
             self._have(job, result)
         return self._found
+
+    def _tunes(self, arm: Arm) -> bool:
+        """Whether there is a rate to choose."""
+        return bool(arm.parts) and len(self._world.plan.rates) > 1
 
     def _give(self, job: Job) -> None:
         result = self._kept.load(job)
@@ -141,7 +145,7 @@ class _Work:
 
     def _expected(self, arm: Arm, tuning: Job) -> float:
         """Return about how long the trainings of an arm take that are not there yet."""
-        found = self._kept.load(tuning) if arm.parts else untuned(self._world.plan).to_json()
+        found = self._kept.load(tuning) if self._tunes(arm) else untuned(self._world.plan).to_json()
         rates = Tuned.from_json(found).rates if found else None
         jobs = [Job(kind="train", arm=arm, seed=s, rates=rates) for s in _seeds(arm, self._world.plan)]
         return sum(self._seconds(job) for job in jobs if rates is None or self._kept.load(job) is None)

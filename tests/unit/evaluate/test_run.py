@@ -102,6 +102,14 @@ def test_other_settings_take_up_nothing(tmp_path: Path) -> None:
     assert len(lines) == 3, "the base was measured again"
 
 
+def test_where_there_is_one_rate_none_is_tuned(tmp_path: Path) -> None:
+    asked = order(tmp_path, (BASE, DEFAULT))
+    plan = dataclasses.replace(asked.world.plan, rates=(1e-2,))
+    lines = work(dataclasses.replace(asked, world=dataclasses.replace(asked.world, plan=plan)))
+    assert not any("rates" in line for line in lines)
+    assert read_folder(tmp_path)[0].settings["arms"]["default"]["rates"]["shared"] == 1e-2
+
+
 def test_encryption_is_never_run_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to compare with: default, encrypted"):
         work(order(tmp_path, (BASE, DEFAULT_ENCRYPTED)))
