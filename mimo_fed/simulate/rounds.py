@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from mimo_fed.adapter import AdapterSpec
@@ -212,12 +212,13 @@ class Rounds:
         return self._played(turn, outcome, words / max(1, len(outcome.result.survivors)))
 
     def _draw(self, turn: Turn, plan: Plan, there: frozenset[str]) -> tuple[str, ...]:
-        """Draw the cohort as the coordinator does."""
-        events = EventLog(None)
+        """Draw the cohort as the coordinator does; nobody opens anything, so no committee bounds its size."""
+        events, config = EventLog(None), plan.config
+        secure = replace(config.secure_sum, committee="helper")
         assembly = Assembly(
             fleet=self._fleet,
             asker=Asker(fleet=self._fleet, now_s=self._clock, events=events),
-            plan=plan,
+            plan=replace(plan, config=replace(config, secure_sum=secure)),
             anchors=self._fleet.anchors,
             spec=turn.spec,
             entropy=self._entropy(turn),

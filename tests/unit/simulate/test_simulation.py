@@ -97,6 +97,14 @@ def test_encryption_changes_the_mean_by_no_more_than_the_encoding_says(
         assert np.abs(error).max() < 6 * std < np.abs(mean_D).max()
 
 
+def test_without_encryption_no_committee_bounds_the_number_of_devices(nano: Base) -> None:
+    train = replace(ROUND.train, num_steps=1, seq_len=8)
+    settings = replace(PLAIN, round=replace(ROUND, train=train), held_out_bytes=0)
+    many = [replace(device_of(0, "it"), name=f"device-{number}") for number in range(70)]
+    played, _, _ = play(nano, many, settings)
+    assert len(played.outcome.result.survivors) == 70
+
+
 def test_two_rounds_lower_the_loss_and_follow_the_schedule(nano: Base, devices: Make) -> None:
     settings = replace(PLAIN, rounds=3, schedule=ScheduleConfig(cycle="BAM", m_rate=2.0))
     simulation = Simulation(nano, devices(), settings)
