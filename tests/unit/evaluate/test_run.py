@@ -107,7 +107,7 @@ def test_where_there_is_one_rate_none_is_tuned(tmp_path: Path) -> None:
     plan = dataclasses.replace(asked.world.plan, rates=(1e-2,))
     lines = work(dataclasses.replace(asked, world=dataclasses.replace(asked.world, plan=plan)))
     assert not any("rates" in line for line in lines)
-    assert read_folder(tmp_path)[0].settings["arms"]["default"]["rates"]["shared"] == 1e-2
+    assert {r.arm: r.learning_rate for r in read_folder(tmp_path)[0].arms}["default"] == 1e-2
 
 
 def test_encryption_is_never_run_alone(tmp_path: Path) -> None:
