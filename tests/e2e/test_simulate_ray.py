@@ -19,25 +19,23 @@ pytestmark = [
 LINE = "Il gatto numero {} dorme sul tetto, e il cane numero {} abbaia alla luna. "
 
 
-def simulate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def test_two_rounds_on_virtual_nodes_lower_the_loss(tmp_path: Path) -> None:
+    """One run: an engine, and two actors that load the base, cost most of a minute of processor time."""
+    devices = tmp_path / "devices"
+    devices.mkdir()
     for device in range(4):
-        path = folder / "devices" / f"device-{device}.jsonl"
-        path.parent.mkdir(exist_ok=True)
         texts = [{"text": LINE.format(device, i) * 3} for i in range(12)]
-        path.write_text("".join(json.dumps(text) + "\n" for text in texts))
-    command = [sys.executable, "-m", "mimo_fed.cli", "simulate", str(folder / "devices"), "--engine", "ray"]
+        lines = "".join(json.dumps(text) + "\n" for text in texts)
+        (devices / f"device-{device}.jsonl").write_text(lines)
+    command = [sys.executable, "-m", "mimo_fed.cli", "simulate", str(devices), "--engine", "ray"]
     small = ["--rounds", "2", "--cycle", "BM", "--rank", "8", "--steps", "2", "--seq-len", "32", "--json"]
-    return subprocess.run(
-        [*command, *small, "--out", str(folder / "run"), *options],
+    done = subprocess.run(
+        [*command, *small, "--out", str(tmp_path / "run")],
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-
-
-def test_two_rounds_on_virtual_nodes_lower_the_loss(tmp_path: Path) -> None:
-    done = simulate(tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout[done.stdout.index('{"base"') :])
     first, second = report["history"]
@@ -45,9 +43,3 @@ def test_two_rounds_on_virtual_nodes_lower_the_loss(tmp_path: Path) -> None:
     assert first["survivors"] == second["survivors"] == 4
     assert second["loss_before"] < first["loss_before"]
     assert report["bits_per_byte"]["global"]["mean"] < report["bits_per_byte"]["base"]["mean"]
-
-
-def test_what_only_one_process_can_do_is_refused(tmp_path: Path) -> None:
-    done = simulate(tmp_path, "--no-encryption", "--dropout", "0.5")
-    assert done.returncode == 1
-    assert "--no-encryption, --dropout" in json.loads(done.stdout)["error"]["message"]

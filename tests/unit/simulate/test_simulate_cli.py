@@ -43,6 +43,12 @@ def test_a_person_sees_a_line_a_round_and_two_tables(tmp_path: Path) -> None:
     assert "8 of 8 devices" not in simulate(tmp_path), "a run that is done has no round left"
 
 
+def test_what_only_one_process_can_do_is_refused_on_ray(tmp_path: Path) -> None:
+    options = ["--engine", "ray", "--no-encryption", "--dropout", "0.5", "--out", str(tmp_path)]
+    with pytest.raises(ConfigError, match="--no-encryption, --dropout"):
+        CliRunner().invoke(build_app(), ["simulate", "--demo", *SMALL, *options], catch_exceptions=False)
+
+
 def test_devices_must_be_named() -> None:
     with pytest.raises(ConfigError, match="needs devices"):
         CliRunner().invoke(build_app(), ["simulate"], catch_exceptions=False)
