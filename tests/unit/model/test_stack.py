@@ -120,25 +120,21 @@ def assert_same_deltas(
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("tokens_per_pass", [100, 4096])
 def test_shared_deltas_are_those_of_devices_alone(
-    nano: Base,
-    adapter: GlobalAdapter,
-    jobs: list[Job],
-    small: TrainConfig,
-    phase: Phase,
-    tokens_per_pass: int,
+    nano: Base, adapter: GlobalAdapter, jobs: list[Job], small: TrainConfig, phase: Phase
 ) -> None:
     config = replace(small, phase=phase)
-    stack = StackedModel(nano, adapter.spec, tokens_per_pass=tokens_per_pass)
-    trained = stack.train_shared(adapter, jobs, config)
-    assert len(trained) == len(jobs)
-    for job, got in zip(jobs, trained, strict=True):
-        want = alone(nano, adapter, job).train_global(
+    wanted = [
+        alone(nano, adapter, job).train_global(
             job.texts, rank=job.rank, config=replace(config, num_steps=job.num_steps), seed=job.seed
         )
-        assert got.num_tokens == want.num_tokens
-        assert_same_deltas(got.delta, want.delta, config.learning_rate, moved=job.num_steps > 0)
+        for job in jobs
+    ]
+    for tokens_per_pass in (100, 4096):
+        stack = StackedModel(nano, adapter.spec, tokens_per_pass=tokens_per_pass)
+        for job, got, want in zip(jobs, stack.train_shared(adapter, jobs, config), wanted, strict=True):
+            assert got.num_tokens == want.num_tokens
+            assert_same_deltas(got.delta, want.delta, config.learning_rate, moved=job.num_steps > 0)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -225,24 +221,25 @@ def test_products_are_what_both_factors_became(
             np.testing.assert_allclose(a, want_a, atol=1e-6)
 
 
-@pytest.mark.parametrize("tokens_per_pass", [60, 4096])
 def test_losses_are_those_of_devices_alone(
-    nano: Base, adapter: GlobalAdapter, jobs: list[Job], texts: Texts, tokens_per_pass: int
+    nano: Base, adapter: GlobalAdapter, jobs: list[Job], texts: Texts
 ) -> None:
-    stack = StackedModel(nano, adapter.spec, tokens_per_pass=tokens_per_pass)
     texts_per_device = [texts[:2], texts[2:7], [], [" ".join(texts)], ["é", "", texts[0]]]
-    got = stack.losses(
-        texts_per_device, adapter, [job.cohort for job in jobs], [job.personal for job in jobs]
-    )
-    for own, job, loss in zip(texts_per_device, jobs, got, strict=True):
-        want = alone(nano, adapter, job).loss(own, "personal")
-        assert (loss.tokens, loss.num_bytes) == (want.tokens, want.num_bytes)
-        assert loss.nats == pytest.approx(want.nats, rel=1e-5)
-    bare = stack.losses(texts_per_device, None, [None] * 5, [None] * 5)
-    assert bare[0].nats == pytest.approx(
-        DeviceModel(nano, adapter.spec).loss(texts[:2], "base").nats, rel=1e-5
-    )
-    assert bare[0].nats != pytest.approx(got[0].nats, rel=1e-3)
+    cohorts, personals = [job.cohort for job in jobs], [job.personal for job in jobs]
+    wanted = [
+        alone(nano, adapter, job).loss(own, "personal")
+        for own, job in zip(texts_per_device, jobs, strict=True)
+    ]
+    start = DeviceModel(nano, adapter.spec).loss(texts[:2], "base").nats
+    for tokens_per_pass in (60, 4096):
+        stack = StackedModel(nano, adapter.spec, tokens_per_pass=tokens_per_pass)
+        got = stack.losses(texts_per_device, adapter, cohorts, personals)
+        for loss, want in zip(got, wanted, strict=True):
+            assert (loss.tokens, loss.num_bytes) == (want.tokens, want.num_bytes)
+            assert loss.nats == pytest.approx(want.nats, rel=1e-5)
+        bare = stack.losses(texts_per_device, None, [None] * 5, [None] * 5)
+        assert bare[0].nats == pytest.approx(start, rel=1e-5)
+        assert bare[0].nats != pytest.approx(got[0].nats, rel=1e-3)
 
 
 def test_the_base_is_left_as_it_was(
