@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
+    pytest.mark.timeout(900),
     pytest.mark.e2e,
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install mimo-fed[ray]"
@@ -33,7 +34,7 @@ def test_two_rounds_on_virtual_nodes_lower_the_loss(tmp_path: Path) -> None:
         [*command, *small, "--out", str(tmp_path / "run")],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
