@@ -128,7 +128,7 @@ class LocalDevice:
         """Train the personal adapter, then the global one, both from `base`; what serves is mounted again.
 
         Raises:
-            SpecMismatch: `base` does not fit this device.
+            SpecMismatch: `base` does not fit this device, or the personal adapter came to no number.
             DataError: there is no text.
             TrainingStopped: the agent is being stopped; nothing has changed.
         """

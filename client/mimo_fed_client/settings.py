@@ -32,6 +32,10 @@ class PolicySettings(Table):
     """coarsest word of an upload"""
     tokens_max: Annotated[int, Field(gt=0)] = 1 << 18
     """most tokens it trains on for one round, the personal adapter's among them"""
+    seq_len_max: Annotated[int, Field(ge=8)] = 4096
+    """most tokens of one sequence"""
+    personal_rank_max: Annotated[int, Field(ge=1)] = 64
+    """largest rank of the personal adapter"""
     suites: tuple[Literal["hybrid", "classic", "reference"], ...] = ("hybrid",)
     """primitives it takes part with; `reference` is not secure and for tests alone"""
     committees: tuple[Literal["all", "sampled", "helper"], ...] = ("all", "sampled", "helper")

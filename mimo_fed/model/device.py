@@ -239,6 +239,7 @@ class DeviceModel:
         Raises:
             ConfigError: the device runs forward only.
             DataError: no text.
+            SpecMismatch: training came to a number that is not finite; the adapter is as it was.
             TrainingStopped: `stop` returned True; the adapter is as it was.
         """
         if self.limits.forward_only:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mimo_fed.adapter import GlobalAdapter
 from mimo_fed.config import Phase, TrainConfig
-from mimo_fed.errors import ConfigError
+from mimo_fed.errors import ConfigError, SpecMismatch
 from mimo_fed.model import personal
 from mimo_fed.model.lora import Branches, Shared
 from mimo_fed.model.mezo import TwoForwardPasses
@@ -178,7 +178,11 @@ def learn_shared(branches: Branches, lesson: Lesson, goal: Goal, restore: Callab
 
 
 def learn_personal(branches: Branches, lesson: Lesson, num_steps: int) -> TrainReport:
-    """Train the personal branch with lambda 1; on any error it is put back as it was."""
+    """Train the personal branch with lambda 1; on any error it is put back as it was.
+
+    Raises:
+        SpecMismatch: training came to a number that is not finite.
+    """
     config = lesson.config
     kept, scale = branches.personal_tensors(), branches.personal_scale
     try:
@@ -196,6 +200,11 @@ def learn_personal(branches: Branches, lesson: Lesson, num_steps: int) -> TrainR
         with branches.training():
             stream = lesson.batches(DRAW_PERSONAL)
             done = run_steps(branches.model, stream, plan, progress=lesson.progress, stop=lesson.stop)
+        if not all(bool(weight.isfinite().all()) for weight in plan.parameters):
+            raise SpecMismatch(
+                f"personal training came to numbers that are not finite, at the rate {plan.learning_rate:g}",
+                hint="the personal adapter is as it was",
+            )
         if lesson.after:
             loss_after = lesson.after()
         else:

@@ -19,7 +19,8 @@ def walk_downhill(grid: Sequence[float], cost: Callable[[float], float], *, star
     """Return the grid value of least cost, reached from `start` by steps to better neighbours.
 
     Exact where the cost is convex along the grid. The first grid value is always measured, so the answer
-    never costs more than that one does. A tie goes to the smaller value.
+    never costs more than that one does. A tie goes to the smaller value; a cost that is no number is the
+    worst there is.
     """
     known: dict[int, float] = {}
 
@@ -27,12 +28,13 @@ def walk_downhill(grid: Sequence[float], cost: Callable[[float], float], *, star
         if not 0 <= index < len(grid):
             return math.inf
         if index not in known:
-            known[index] = cost(grid[index])
+            measured = cost(grid[index])
+            known[index] = math.inf if math.isnan(measured) else measured
         return known[index]
 
     here = min(range(len(grid)), key=lambda index: abs(grid[index] - start))
     while True:
-        lower = at(here - 1) <= at(here)
+        lower = here > 0 and at(here - 1) <= at(here)
         best = here - 1 if lower else here + 1 if at(here + 1) < at(here) else here
         if best == here:
             break

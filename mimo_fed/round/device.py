@@ -167,10 +167,12 @@ class Policy:
             )
         if train.seq_len > self.seq_len_max:
             raise PeerProtocolError(
-                f"round's sequences are over this device's {self.seq_len_max} tokens: {train.seq_len}"
+                f"round's sequences are over this device's {self.seq_len_max} tokens: {train.seq_len}",
+                hint="the owner of this device may raise policy.seq_len_max in its settings",
             )
         if not 1 <= train.personal_rank <= self.personal_rank_max:
             raise PeerProtocolError(
                 f"round's personal rank is not 1 to this device's {self.personal_rank_max}: "
-                f"{train.personal_rank}"
+                f"{train.personal_rank}",
+                hint="the owner of this device may raise policy.personal_rank_max in its settings",
             )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,6 +33,22 @@ def test_zero_wins_where_the_walk_is_led_astray_and_where_all_is_equal() -> None
     bumpy = dict(zip(LAMBDAS, (1.0, 9.0, 5.0, 4.0, 3.0, 2.0), strict=True))
     assert walk_downhill(LAMBDAS, bumpy.__getitem__, start=1.0) == 0.0
     assert walk_downhill(LAMBDAS, lambda scale: 1.0, start=1.0) == 0.0
+
+
+def test_a_share_of_no_cost_at_all_is_never_taken() -> None:
+    nan = float("nan")
+    assert walk_downhill(LAMBDAS, lambda scale: nan if scale else 3.0, start=1.0) == 0.0
+    assert walk_downhill(LAMBDAS, lambda scale: nan, start=1.0) == 0.0
+
+
+def test_training_that_comes_to_no_number_leaves_the_personal_adapter_as_it_was(
+    device: DeviceModel, config: TrainConfig, texts: tuple[str, ...]
+) -> None:
+    before = trained(device, config, texts)
+    wild = replace(config, personal_learning_rate=1e30)
+    with pytest.raises(SpecMismatch, match="not finite"):
+        device.train_personal(texts, config=wild, seed=2, num_steps=3)
+    assert device.personal_bytes() == before
 
 
 def trained(device: DeviceModel, config: TrainConfig, texts: tuple[str, ...]) -> bytes:
