@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from mimo_fed.config import PrivacyConfig, ScheduleConfig, TrainConfig
 from mimo_fed.evaluate.arms import Arm
 from mimo_fed.evaluate.measuring import rows_of, settle
 from mimo_fed.evaluate.plan import Plan, Rates
@@ -22,7 +23,7 @@ from mimo_fed.evaluate.sets import UserSet
 from mimo_fed.evaluate.training import Tell, Trainer, nobody
 from mimo_fed.evaluate.tune import tune
 
-FORMAT: Final = "mimo-fed evaluation job 1"
+FORMAT: Final = "mimo-fed evaluation job 2"
 FOLDER: Final = "jobs"
 
 
@@ -60,7 +61,8 @@ class Kept:
 
     def __init__(self, folder: Path, base: str, users: UserSet, plan: Plan) -> None:
         self._folder = folder / FOLDER
-        world = [FORMAT, base, users.name, users.digest, replace(plan, seeds=(0,)).to_json()]
+        fixed = [asdict(kind()) for kind in (ScheduleConfig, TrainConfig, PrivacyConfig)]
+        world = [FORMAT, base, users.name, users.digest, replace(plan, seeds=(0,)).to_json(), fixed]
         self._world = json.dumps(world, sort_keys=True)
 
     def load(self, job: Job) -> Json | None:

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from mimo_fed.data import DemoDevice
+from mimo_fed.errors import ConfigError, SpecMismatch
 from mimo_fed.evaluate.arms import Arm
 from mimo_fed.evaluate.measuring import bits_per_byte
 from mimo_fed.evaluate.plan import Plan, Rates
@@ -24,6 +25,8 @@ from mimo_fed.evaluate.sets import UserSet
 from mimo_fed.evaluate.training import Fitted, Tell, Trainer, nobody
 
 SEED = 0
+DIVERGED = 1e9
+"""bits per byte that stand for training that came to no number"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +105,21 @@ def tune(trainer: Trainer, arm: Arm, users: UserSet, *, tell: Tell = nobody) -> 
 
         def shared(rate: float) -> float:
             tried = replace(rates, shared=rate)
-            fitted[rate] = small.fit(
-                arm.plain, devices, tried, cohorts=cohorts, min_rank=users.min_rank, seed=SEED, tell=tell
-            )
+            try:
+                fitted[rate] = small.fit(
+                    arm.plain, devices, tried, cohorts=cohorts, min_rank=users.min_rank, seed=SEED, tell=tell
+                )
+            except SpecMismatch:  # an adapter of numbers that are not finite
+                return DIVERGED
             return _mean(small, fitted[rate], devices)
 
         curves.append(_curve("shared", grid, shared))
         rates = replace(rates, shared=curves[-1].best)
+        if rates.shared not in fitted:
+            raise ConfigError(
+                f"training diverged at every rate of the grid, arm {arm.name}: {', '.join(map(str, grid))}",
+                hint="give smaller ones with --rates",
+            )
         kept = fitted[rates.shared]
 
     if arm.has_personal:
@@ -134,7 +145,7 @@ def _curve(
 def _mean(trainer: Trainer, fitted: Fitted, devices: Sequence[DemoDevice]) -> float:
     """Return mean bits per byte on validation text; training that came to no number is the worst there is."""
     mean = float(np.mean(bits_per_byte(trainer.stack, fitted, devices, validation=True)))
-    return mean if math.isfinite(mean) else 1e9
+    return mean if math.isfinite(mean) else DIVERGED
 
 
 def _asked(trainer: Trainer, users: UserSet) -> int:

@@ -66,7 +66,8 @@ class Simulation:
         rounds: runs a round; None: in this process.
 
     Raises:
-        ConfigError: no devices, two of one name, or the folder holds a run with other settings.
+        ConfigError: no devices, two of one name, one without text to train on, or the folder holds a run
+            with other settings.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class Simulation:
         self.devices = {device.name: device for device in sorted(devices, key=lambda d: d.name)}
         if len(self.devices) != len(devices) or not devices:
             raise ConfigError(f"a simulation needs devices of distinct names: {len(devices)} given")
+        if mute := [name for name, device in self.devices.items() if not device.corpus.train]:
+            raise ConfigError(f"{len(mute)} devices have no text to train on, the first: {mute[0]}")
         self.specs = {"": spec_of(base, settings.round.adapter)}
         self.specs |= {name: spec_of(base, settings.cohort_adapter) for name in settings.cohorts}
         self.stack: Stack = stack or StackedModel(base, self.specs[""])

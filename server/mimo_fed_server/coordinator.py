@@ -131,14 +131,21 @@ class CoordinatorProcess:
                 self._rounds.finish(cycle, name, act(cycle, done))
 
     def _train(self, cycle: int, _: dict[str, Any]) -> dict[str, Any]:
-        current = self._registry.latest("dev")
-        if current is None:
-            raise ConfigError(
-                "channel dev holds no release", hint="publish release 0, the zero adapter, first"
-            )
         last = self._rounds.steps(cycle - 1).get("train", {}).get("record")
-        outcome, record = self._round(cycle, self._learning.config(cycle, last), current.digest)
-        advanced, said = self._learning.step(cycle, outcome)
+        config = self._learning.config(cycle, last)
+        while True:
+            current = self._registry.latest("dev")
+            if current is None:
+                raise ConfigError(
+                    "channel dev holds no release", hint="publish release 0, the zero adapter, first"
+                )
+            outcome, record = self._round(cycle, config, current.digest)
+            try:
+                advanced, said = self._learning.step(cycle, outcome)
+            except RoundAborted as aborted:  # its mean is of no use any more: the next round
+                self._abort(cycle, config.kind, record["round_id"], aborted)
+            else:
+                break
         adapter = advanced.adapter.to_safetensors()
         digest = hashlib.sha256(adapter).hexdigest()
         self._learning.keep(digest, advanced.state)
@@ -240,16 +247,24 @@ class CoordinatorProcess:
             try:
                 outcome = self._coordination(plan).run(plan)
             except RoundAborted as aborted:
-                self._rounds.end_round(plan.round_id, "aborted")
-                self._events.emit("round.aborted", round_id=plan.round_id, message=aborted.message)
-                if self._rounds.num_aborted(cycle, config.kind) >= MAX_ABORTED[config.kind]:
-                    raise
+                self._abort(cycle, config.kind, plan.round_id, aborted)
                 continue
             self._note(plan, outcome)
             self._send_away(plan, outcome, time.time() - started_at)
             record = self._record(plan, outcome, started_at)
             self._keep_for_tests(plan, outcome)
             return outcome, record
+
+    def _abort(self, cycle: int, kind: str, round_id: str, aborted: RoundAborted) -> None:
+        """End a round without a result; after too many, give up.
+
+        Raises:
+            RoundAborted: there were `MAX_ABORTED` in this cycle.
+        """
+        self._rounds.end_round(round_id, "aborted")
+        self._events.emit("round.aborted", round_id=round_id, message=aborted.message)
+        if self._rounds.num_aborted(cycle, kind) >= MAX_ABORTED[kind]:
+            raise aborted
 
     def _note(self, plan: Plan, outcome: Outcome) -> None:
         """Keep who was asked and who is in the sums, for a fair draw of later cohorts."""

@@ -55,9 +55,10 @@ class Learning:
         """
         head, round_config = self._registry.latest("dev"), outcome.config
         released = self._registry.releases()
-        start = max(
-            (r for r in released if r["digest"] == outcome.manifest.base_digest), key=lambda r: r["number"]
-        )
+        bases = [r for r in released if r["digest"] == outcome.manifest.base_digest]
+        if not bases:
+            raise RoundAborted("the registry has forgotten what the round trained from")
+        start = max(bases, key=lambda r: int(r["number"]))
         if head is None or head.basis_epoch != start["basis_epoch"]:
             raise RoundAborted("channel dev is in another basis by now; the round's mean is of no use")
         staleness = sum(r["number"] > start["number"] for r in released)

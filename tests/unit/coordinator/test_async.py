@@ -13,7 +13,7 @@ from mimo_fed.aggregate import staleness_scale
 from mimo_fed.config import ScheduleConfig
 from mimo_fed.errors import RoundAborted
 from mimo_fed.round.cohort import Pace
-from mimo_fed_server.coordinator import CoordinatorProcess
+from mimo_fed_server.coordinator import MAX_ABORTED, CoordinatorProcess
 from tests.simulators.fleet import SPEC
 from tests.unit.coordinator.test_coordinator import Site, site  # noqa: F401
 
@@ -79,6 +79,7 @@ def test_a_mean_of_another_basis_is_of_no_use(site: Site, monkeypatch: pytest.Mo
     )
     with pytest.raises(RoundAborted, match="another basis"):
         site.run()
+    assert len(site.events("round.aborted")) == MAX_ABORTED["train"], "each time another round was tried"
 
 
 def test_devices_that_are_not_needed_are_told_when_to_come_back(site: Site) -> None:  # noqa: F811

@@ -8,10 +8,11 @@ import json
 import pytest
 
 from mimo_fed.data import DemoDevice, Text
-from mimo_fed.evaluate.arms import BASE, DEFAULT, LOCAL, PERSONAL
+from mimo_fed.errors import ConfigError
+from mimo_fed.evaluate.arms import BASE, DEFAULT, LOCAL, PERSONAL, POOLED
 from mimo_fed.evaluate.sets import UserSet
 from mimo_fed.evaluate.training import Trainer
-from mimo_fed.evaluate.tune import Curve, Tuned, tune, untuned
+from mimo_fed.evaluate.tune import DIVERGED, Curve, Tuned, tune, untuned
 from tests.unit.evaluate.population import user_set
 
 GRID = (1e-7, 1e-2, 3.0)
@@ -43,6 +44,17 @@ def test_the_rate_that_learns_is_taken(grid: Trainer) -> None:
     assert tuned.rates.shared == 1e-2
     assert [rate for rate, _ in tuned.curves[0].points] == list(GRID)
     assert tuned == tune(grid, DEFAULT, users)
+
+
+def test_a_rate_at_which_training_diverges_loses_and_does_not_end_the_run(trainer: Trainer) -> None:
+    def of(*rates: float) -> Trainer:
+        return Trainer.of(trainer, dataclasses.replace(trainer.plan, rates=rates))
+
+    tuned = tune(of(1e-3, 1e30), POOLED, user_set())
+    assert tuned.rates.shared == 1e-3
+    assert dict(tuned.curves[0].points)[1e30] == DIVERGED
+    with pytest.raises(ConfigError, match="diverged at every rate"):
+        tune(of(1e29, 1e30), POOLED, user_set())
 
 
 def test_the_personal_rate_is_chosen_on_top_of_the_shared_one(grid: Trainer) -> None:

@@ -256,3 +256,12 @@ def test_settings_that_cannot_work_are_refused() -> None:
         SimulateSettings(method="sketch")
     with pytest.raises(ConfigError, match="vanish"):
         SimulateSettings(dropout=1.0)
+
+
+def test_a_device_without_text_is_named_before_anything_is_trained(nano: Base, devices: Make) -> None:
+    first, *others = devices()
+    mute = replace(first, texts=tuple(text for text in first.texts if text.split != "train"))
+    with pytest.raises(ConfigError, match=f"1 devices have no text to train on, the first: {first.name}"):
+        Simulation(nano, [mute, *others], PLAIN)
+    with pytest.raises(ConfigError, match="distinct names"):
+        Simulation(nano, [first, first], PLAIN)
