@@ -108,7 +108,7 @@ class Running:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                self.process.wait(30)
+                self.process.wait(150)  # it ends its children first, one after the other
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
