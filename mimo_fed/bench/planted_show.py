@@ -8,9 +8,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from mimo_fed.bench.plot import INK, check_path
+from mimo_fed.bench.plot import INK, open_figure, save_figure
 from mimo_fed.bench.table import goals_table, number, plain_table
-from mimo_fed.errors import ConfigError
 
 Json = dict[str, Any]
 LABELS: Final = {
@@ -67,15 +66,7 @@ def write_plot(document: Json, path: Path) -> None:
     Raises:
         ConfigError: the file is neither SVG nor PNG, or matplotlib is not installed.
     """
-    check_path(path)
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "a figure needs a package that is not installed: matplotlib", hint="install the extra [bench]"
-        ) from None
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    figure = open_figure(path, width=7.0, height=4.0)
     axes = figure.subplots()
     for name, colour in COLOURS.items():
         floats, errors = zip(*document["arms"][name]["curve"], strict=True)
@@ -92,7 +83,4 @@ def write_plot(document: Json, path: Path) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("bottom", "left"))
         spine.set_color(INK)
-    settings: Any = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.family": "sans-serif"}
-    with rc_context(settings):
-        metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {}
-        figure.savefig(path, transparent=path.suffix == ".svg", dpi=150, metadata=metadata)
+    save_figure(figure, path)

@@ -10,6 +10,7 @@ from mimo_fed.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Json = dict[str, Any]
 LABELS: Final = {
@@ -40,19 +41,34 @@ def write_plot(document: Json, path: Path) -> None:
     Raises:
         ConfigError: the file is neither SVG nor PNG, or matplotlib is not installed.
     """
+    figure = open_figure(path, width=9.0, height=3.4)
+    left, right = figure.subplots(1, 2, sharey=True)
+    names, nanoseconds, num_bytes = _bars(document)
+    _panel(left, names, nanoseconds, "nanoseconds a parameter, client")
+    _panel(right, names, num_bytes, "bytes a parameter, uploaded")
+    save_figure(figure, path)
+
+
+def open_figure(path: Path, *, width: float, height: float) -> Figure:
+    """Open a figure of this size in inches for a file.
+
+    Raises:
+        ConfigError: the file is neither SVG nor PNG, or matplotlib is not installed.
+    """
     check_path(path)
     try:
-        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise ConfigError(
             "a figure needs a package that is not installed: matplotlib", hint="install the extra [bench]"
         ) from None
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    names, nanoseconds, num_bytes = _bars(document)
-    _panel(left, names, nanoseconds, "nanoseconds a parameter, client")
-    _panel(right, names, num_bytes, "bytes a parameter, uploaded")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure; the same numbers give the same bytes."""
+    from matplotlib import rc_context
+
     settings: Any = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.family": "sans-serif"}
     with rc_context(settings):
         metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {}

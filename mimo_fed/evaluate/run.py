@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from mimo_fed.errors import ConfigError
@@ -22,6 +21,7 @@ from mimo_fed.evaluate.sets import UserSet
 from mimo_fed.evaluate.tune import Tuned, untuned
 from mimo_fed.evaluate.view import View, duration
 from mimo_fed.evaluate.workers import Here, Known, Pool, World, pool_of
+from mimo_fed.page.versions import versions_of
 
 PACKAGES: Final = ("mimo-fed", "numpy", "torch", "transformers")
 
@@ -197,7 +197,7 @@ def _results(
         },
         provenance=users.provenance,
         arms=records,
-        versions=_versions(),
+        versions=versions_of(PACKAGES),
         machine={"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()},
     )
 
@@ -228,14 +228,4 @@ def agreement(rows: Sequence[Row]) -> dict[str, float]:
         name = row.arm.removesuffix(ENCRYPTED)
         apart = abs(row.bits_per_byte - plain[name, row.seed, row.user])
         found[name] = max(found.get(name, 0.0), round(apart, 6))
-    return found
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
